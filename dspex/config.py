@@ -194,9 +194,10 @@ class PoolConfig:
         """Where the bridge script is: the copy that belongs to this `dspex`, or the user's own."""
         if self.bridge not in SHIPPED_BRIDGES:
             return Path(self.bridge).resolve()
-        here = Path(__file__).parent
-        installed = here / "_bridge_scripts" / f"{self.bridge}_bridge.py"
-        return installed if installed.is_file() else here.parent / "bridge_scripts" / f"{self.bridge}_bridge.py"
+        here = Path(__file__).absolute().parent
+        in_sources = here.parent / "bridge_scripts" / f"{self.bridge}_bridge.py"
+        installed = here / "_bridge_scripts" / in_sources.name  # in a zipapp this is no file by itself
+        return in_sources if in_sources.is_file() and not installed.is_file() else installed
 
 
 class HoldsTables:

@@ -261,6 +261,22 @@ class ResourceExhausted(UnavailableError):
         super().__init__(f"No {resource} are left for {who}. {remedy}")
 
 
+class PoolTooLarge(SettingsError, ValueError):
+    """This machine cannot hold a pool of `size` workers, but `most`; `need` and `limit` are the two figures."""
+
+    def __init__(self, pool: str, size: int, *, most: int, need: str, limit: str) -> None:
+        self.pool = pool
+        self.size = size
+        self.most = most
+        self.need = need
+        self.limit = limit
+        super().__init__(
+            f"Pool {pool!r} cannot have {size:,} workers here: they need at least {need}, and the limit is {limit}. "
+            f"{most:,} are the most that could fit.",
+            key=f"pools.{pool}.size",
+        )
+
+
 class TooManyCallbacks(UnavailableError):
     """A running call asked the host for too much at once (`what`: callbacks or bytes); `scope` had the limit."""
 
@@ -329,6 +345,8 @@ class WorkerBootError(UnavailableError):
         self.pool = pool
         self.stderr_tail = stderr_tail
         self.exit_code = exit_code
+        if stderr_tail:
+            self.add_note(f"What it printed last:\n{stderr_tail.rstrip()}")  # a traceback shows it
 
 
 # --- the call was taken and did not end well ----------------------------------------------------------------------

@@ -33,8 +33,11 @@ class Name(StrEnum):
     CLIENT_LOST = "dspex.client.lost"  # warning
     CLIENT_RECONNECTED = "dspex.client.reconnected"  # info
     CONTROL_HINDERED = "dspex.control.hindered"  # error
+    CONTROL_RESTORED = "dspex.control.restored"  # warning
     POOL_DEGRADED = "dspex.pool.degraded"  # error
     POOL_RESIZED = "dspex.pool.resized"  # info
+    POOL_DRAINED = "dspex.pool.drained"  # info
+    POOL_RESUMED = "dspex.pool.resumed"  # info
     POOL_RECONFIGURED = "dspex.pool.reconfigured"  # info
     CAP_UNENFORCED = "dspex.cap.unenforced"  # warning
     FORKSERVER_WARMED = "dspex.forkserver.warmed"  # info
@@ -81,6 +84,7 @@ _LEVELS: dict[Name, int] = {
     Name.FORKSERVER_FAILED: logging.ERROR,
     Name.WORKER_DIED: logging.ERROR,
     Name.CONTROL_HINDERED: logging.ERROR,
+    Name.CONTROL_RESTORED: logging.WARNING,
     Name.CLIENT_REFUSED: logging.WARNING,
     Name.CLIENT_DROPPED: logging.WARNING,
     Name.CLIENT_LOST: logging.WARNING,

@@ -23,6 +23,11 @@ def inert_line(text: str) -> str:
     return inert(text).replace("\n", "\\n")
 
 
+def encodable(text: str) -> str:
+    """Return the text, such as a path that is not UTF-8, with each byte that no UTF-8 has as its escape."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def _escaped(found: re.Match[str]) -> str:
     code = ord(found[0])
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

@@ -44,8 +44,8 @@ PROGRAM_FLOORS = (
     "optimization",
 )
 WORKER_FLOORS = (
-    "wire, types, output_limit, own_imports, stdio, signals, starting, saved_state, user_calls, failure, exits, "
-    "__init__, stack_dump, process_title",
+    "wire, types, output_limit, own_imports, stdio, signals, starting, launching, saved_state, user_calls, failure, "
+    "exits, __init__, stack_dump, process_title",
     "lifeline, frame_writer, message_reader, control_socket",
     "memory, processor_share",
     "session_state, user_code, error_report, reaping",
@@ -83,6 +83,7 @@ SHARED_WITH_WORKERS = tuple(
         "memory",
         "signals",
         "starting",
+        "launching",
         "saved_state",
         "user_calls",
         "output_limit",

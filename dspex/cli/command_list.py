@@ -37,6 +37,7 @@ SECTIONS: dict[str, tuple[ListedCommand, ...]] = {
         ListedCommand("resize", "change how many workers a pool has"),
         ListedCommand("recycle", "replace a pool's workers, one at a time, and wait"),
         ListedCommand("drain", "let a pool take no new calls, and wait until the others have ended"),
+        ListedCommand("resume", "have a drained pool take calls again"),
         ListedCommand("forgive", "end the quarantine of a call that killed its workers"),
     ),
     "This machine": (

@@ -23,4 +23,4 @@ def drain(target: Target, pool: str, timeout: float | None, as_json: bool) -> No
     if as_json:
         print_json({"pool": pool, "drained": True})
     else:
-        print_line(f"pool {pool}: takes no calls, and none is running")
+        print_line(f"pool {pool}: takes no calls, and none is running; `dspex resume {pool}` undoes it")

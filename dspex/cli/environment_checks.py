@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
-from ..control import run_files
+from ..control import run_files, run_folders
 from ..errors import DspexError
 from .check_result import Check
 
@@ -78,12 +78,12 @@ def _version(name: str) -> str | None:
 
 def check_run_folder() -> Check:
     try:
-        folder = run_files.runtime_directory()
+        folder = run_folders.runtime_directory()
         run_files.socket_path(directory=folder)
     except DspexError as error:
-        return Check("run folder", "fail", str(error), f"Or set {run_files.DIRECTORY_VARIABLE} to a folder of yours.")
+        return Check("run folder", "fail", str(error), f"Or set {run_folders.DIRECTORY_VARIABLE} to a folder of yours.")
     if not os.access(folder, os.W_OK | os.X_OK):
-        return Check("run folder", "fail", f"{folder} is not writable", f"Set {run_files.DIRECTORY_VARIABLE}.")
+        return Check("run folder", "fail", f"{folder} is not writable", f"Set {run_folders.DIRECTORY_VARIABLE}.")
     return Check("run folder", "ok", f"{folder}, mode 0700")
 
 
@@ -101,8 +101,8 @@ def check_temporary() -> Check:
         with tempfile.TemporaryFile() as file:
             file.write(b"x" * 4096)
             file.flush()
-    except OSError as error:
-        return Check("temporary folder", "fail", f"{tempfile.gettempdir()}: {error.strerror}", "Free space, or TMPDIR.")
+    except OSError as error:  # also where no folder can be written
+        return Check("temporary folder", "fail", error.strerror or str(error), "Free space, or set TMPDIR.")
     return Check("temporary folder", "ok", f"{tempfile.gettempdir()} is writable")
 
 

@@ -41,7 +41,7 @@ def check_pidfd() -> Check:
 def check_lifeline() -> Check:
     """Tie a busy child to a lifeline, cut it, and measure how long the child lives."""
     reading, writing = os.pipe()
-    command = [sys.executable, "-c", _HANG_BY_THE_LIFELINE, str(reading)]
+    command = [sys.executable, "-P", "-c", _HANG_BY_THE_LIFELINE, str(reading)]
     child = subprocess.Popen(command, pass_fds=(reading,), start_new_session=True, stdout=subprocess.PIPE)
     os.close(reading)
     try:

@@ -10,6 +10,7 @@ from ..control.operator_client import patience
 from ..control.protocol import Verb
 from .completions import pool_names
 from .printing import print_json, print_line
+from .resume_command import stays_closed
 from .shared_options import command, target_options, timeout_option
 from .target import Target
 
@@ -25,8 +26,9 @@ def recycle(target: Target, pool: str, reload: bool, timeout: float | None, as_j
         stateful = client.status()["pools"].get(pool, {}).get("sessions", 0)
         if stateful and sys.stderr.isatty():  # sessions with state hold their worker for up to session_drain (S8)
             sys.stderr.write(f"waiting for {stateful} session(s) that may hold state; Ctrl-C ends the wait only\n")
-        client.ask(Verb.RECYCLE, {"pool": pool, "reload": reload, "timeout": timeout}, wait=patience(timeout))
+        asked = {"pool": pool, "reload": reload, "timeout": timeout}
+        is_closed = client.ask(Verb.RECYCLE, asked, wait=patience(timeout))
     if as_json:
-        print_json({"pool": pool, "recycled": True})
+        print_json({"pool": pool, "recycled": True, "is_closed": is_closed})
     else:
-        print_line(f"pool {pool}: every worker is replaced")
+        print_line(f"pool {pool}: every worker is replaced{stays_closed(pool) if is_closed else ''}")

@@ -8,6 +8,7 @@ from ..control.protocol import Verb
 from .completions import pool_names
 from .option_types import COUNT
 from .printing import print_json, print_line
+from .resume_command import stays_closed
 from .shared_options import command, target_options
 from .target import Target
 
@@ -19,8 +20,8 @@ from .target import Target
 def resize(target: Target, pool: str, size: int, as_json: bool) -> None:
     """Aim at another number of workers; returns at once."""
     with target.connect() as client:
-        client.ask(Verb.RESIZE, {"pool": pool, "size": size})
+        is_closed = client.ask(Verb.RESIZE, {"pool": pool, "size": size})
     if as_json:
-        print_json({"pool": pool, "size": size})
+        print_json({"pool": pool, "size": size, "is_closed": is_closed})
     else:
-        print_line(f"pool {pool}: {size} workers are the aim now")
+        print_line(f"pool {pool}: {size} workers are the aim now{stays_closed(pool) if is_closed else ''}")

@@ -2,7 +2,8 @@
 
     SIGTERM, SIGINT   the first: a warm stop: no new calls, running ones go on for the grace; the second: a cold one
     a client's stop   a warm stop within its grace; one that comes again changes the grace only if it has one
-    SIGHUP            read the settings again and replace the workers one by one; on an error everything stays as it was
+    SIGHUP            read the settings again and replace the workers one by one; on an error all stays as it was.
+                      Where there is a terminal it means that this is gone: a warm stop. Ignored if it was, as by nohup
 
 Signal handlers only put an event into a queue; the main thread acts on one after the other.
 """
@@ -18,10 +19,11 @@ import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..control.warm_stop import StopRequest, finish_calls, grace_of, in_flight
 from ..errors import DspexError, ResourceExhausted
+from ..pools.stats import ready_workers
 from .exit_codes import FAILED, OK
 from .reload import reload
 from .systemd import Notifier
@@ -33,6 +35,27 @@ if TYPE_CHECKING:
 STATUS_INTERVAL = 1.0  # seconds between reports to systemd
 
 logger = logging.getLogger("dspex")
+
+
+Hangup = Literal["reload", "stop", "ignore"]
+
+
+def hangup_action(*, is_daemon: bool) -> Hangup:
+    """Return what SIGHUP means to this process, by the terminal and the signal's handling that it was started with."""
+    if is_daemon:
+        return "reload"
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        return "ignore"
+    return "stop" if _has_terminal() else "reload"
+
+
+def _has_terminal() -> bool:
+    """Return whether a terminal controls this process, wherever its output goes."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +78,13 @@ class ServiceLoop:
         source: str | None,
         grace: float | None = None,
         on_ready: Callable[[], bool] = lambda: True,
+        hangup: Hangup = "reload",
     ) -> None:
         self._supervisor = supervisor
         self._source = source
         self._grace = grace
         self._on_ready = on_ready
+        self._hangup = hangup
         self._events: SimpleQueue[LoopEvent] = SimpleQueue()
         self._notifier = Notifier()
         self._is_reloading = False
@@ -69,14 +94,16 @@ class ServiceLoop:
         """Stop warmly within `grace` seconds (None: as configured); from any thread, and any number of times."""
         self._events.put(LoopEvent("stop", StopRequest(grace), "a client's request"))
 
-    def run(self, service: Service) -> int:
+    def run(self, service: Service | None) -> int:
         """Run; returns the exit code: 0 if every call that ran at the stop came to its end, else 1.
+
+        Without a service nobody connects: signals alone stop and reload it.
 
         Raises:
             SettingsError: the socket cannot be had.
             WorkerBootError: a pool has no worker that starts.
         """
-        with self._signals(), service:
+        with self._signals(), service or contextlib.nullcontext():
             self._supervisor.start()
             self._in_thread(self._wait_ready, "dspex-start")
             try:
@@ -84,7 +111,8 @@ class ServiceLoop:
             finally:
                 self._notifier.send("STOPPING=1")
                 self._supervisor.stop(grace=0.0)
-            service.record_end(cut)
+            if service is not None:
+                service.record_end(cut)
             return FAILED if cut else OK
 
     # ============================================================================================================
@@ -185,8 +213,8 @@ class ServiceLoop:
     def _summary(self) -> str:
         rows = self._supervisor.stats().values()
         return "; ".join(
-            f"{row['pool']}: {row['state']}, {len(row['workers'])}/{row['size']} workers, {row['in_flight']} running, "
-            f"{row['queued']} queued"
+            f"{row['pool']}: {row['state']}, {ready_workers(row)}/{row['size']} workers ready, "
+            f"{row['in_flight']} running, {row['queued']} queued"
             for row in rows
         )
 
@@ -202,8 +230,11 @@ class ServiceLoop:
         wanted: dict[signal.Signals, LoopEvent] = {
             signal.SIGTERM: LoopEvent("stop", StopRequest(None, is_signal=True), "SIGTERM"),
             signal.SIGINT: LoopEvent("stop", StopRequest(None, is_signal=True), "SIGINT"),
-            signal.SIGHUP: LoopEvent("reload"),
         }
+        if self._hangup == "reload":
+            wanted[signal.SIGHUP] = LoopEvent("reload")
+        elif self._hangup == "stop":
+            wanted[signal.SIGHUP] = LoopEvent("stop", StopRequest(None, is_signal=True), "the end of its terminal")
 
         def handler(number: int, frame: Any) -> None:
             self._events.put(wanted[signal.Signals(number)])  # SimpleQueue.put may be interrupted by itself

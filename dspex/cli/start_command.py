@@ -11,18 +11,21 @@ import functools
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from dspex_worker import launching
+
 from ..config import Config, load
-from ..control import run_files
+from ..control import run_folders
 from ..errors import SettingsError
 from ..lm.redaction import redact
 from .exit_codes import FAILED, OK, USAGE
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from ..services.running_jobs import WatchedJob
 
 END_PATIENCE = 30.0  # seconds that a process in the background may take to end
+_ROOT = str(Path(__file__).absolute().parents[2])
 REPORT_MOST = 2000  # characters of an error: whole in what a pipe takes at once
 
 logger = logging.getLogger("dspex")
@@ -122,7 +126,7 @@ def _run(options: StartOptions, report: StartReport) -> int:
     from ..services.services import services_of
     from .process_memory import give_memory_back
     from .process_privacy import hide_from_workers
-    from .service_loop import ServiceLoop
+    from .service_loop import ServiceLoop, hangup_action
     from .stderr_log import logging_to_stderr
 
     hide_from_workers()
@@ -145,8 +149,11 @@ def _run(options: StartOptions, report: StartReport) -> int:
             threading.Thread(target=_resume_jobs, args=(supervisor,), name="dspex-resume", daemon=True).start()
         return report.ready()
 
-    loop = ServiceLoop(supervisor, source=source, grace=options.grace, on_ready=ready)
-    service = Service(supervisor, path, name=name, kind="service", on_stop=loop.ask_to_stop, max_clients=most)
+    hangup = hangup_action(is_daemon=options.report_fd >= 0)
+    loop = ServiceLoop(supervisor, source=source, grace=options.grace, on_ready=ready, hangup=hangup)
+    service = None
+    if _control_table(config).get("socket", True):
+        service = Service(supervisor, path, name=name, kind="service", on_stop=loop.ask_to_stop, max_clients=most)
     with logging_to_stderr(options.log_level):
         return loop.run(service)
 
@@ -188,13 +195,20 @@ def _provide_lm(supervisor: Supervisor, config: Config, model: str | None) -> No
         services.lm_record(lm)
 
 
+def _control_table(config: Config) -> dict[str, Any]:
+    table = config.tables.get("control", {})
+    if not isinstance(table, dict) or set(table) - {"max_clients", "socket"}:
+        raise SettingsError("The [control] table has the settings max_clients and socket.", key="control")
+    if not isinstance(table.get("socket", True), bool):
+        raise SettingsError(f"control.socket is {table['socket']!r}: it is true or false.", key="control.socket")
+    return table
+
+
 def _max_clients(config: Config, wanted: int | None) -> int:
     """Return --max-clients, else what the [control] table says, else the default."""
     from ..control.connection_places import MAX_CLIENTS
 
-    table = config.tables.get("control", {})
-    if not isinstance(table, dict) or set(table) - {"max_clients"}:
-        raise SettingsError("The [control] table has one setting: max_clients.", key="control")
+    table = _control_table(config)
     own = table.get("max_clients", MAX_CLIENTS)
     if isinstance(own, bool) or not isinstance(own, int) or own < 1:
         raise SettingsError(f"control.max_clients is {own!r}: it must be 1 or more.", key="control.max_clients")
@@ -216,17 +230,18 @@ def _fill_standard_descriptors() -> None:
 def _start_in_background(options: StartOptions) -> int:
     """Start ourselves anew, detached, and wait for its report: no fork of a process that has threads or a terminal."""
     path = options.target.path
-    run_files.private_directory(path.parent)
+    run_folders.private_directory(path.parent)
     log = path.with_suffix(".log")
     reading, writing = os.pipe()
     process: subprocess.Popen[bytes] | None = None
     with os.fdopen(reading, "rb") as pipe:
         try:
-            try:
-                process = _launch(options, path, log, writing)
-            finally:
-                os.close(writing)
-            report = pipe.read()  # until it is ready, has failed, or is gone
+            with _signals_that_end_us():
+                try:
+                    process = _launch(options, path, log, writing)
+                finally:
+                    os.close(writing)
+                report = pipe.read()  # until it is ready, has failed, or is gone
         except BaseException:  # also Ctrl-C: a service that nobody saw start must not stay
             if process is not None:
                 _end_unready(process, log)
@@ -238,6 +253,24 @@ def _start_in_background(options: StartOptions) -> int:
     print_line(f"started pid {process.pid}, socket {path}, log {log}")
     process.returncode = 0  # it outlives us on purpose: no warning about a child that still runs
     return OK
+
+
+@contextlib.contextmanager
+def _signals_that_end_us() -> Generator[None]:
+    """Have SIGTERM and SIGHUP raise, as SIGINT does: what is being started must not outlive the wish for it."""
+
+    def end(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number, old in before.items():
+        if old is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
 
 
 def _failed_in_background(process: subprocess.Popen[bytes], facts: dict[str, Any], log: Path) -> int:
@@ -265,15 +298,9 @@ def _end_of(code: int | None) -> str:
 
 
 def _launch(options: StartOptions, path: Path, log: Path, report: int) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "dspex.cli", "start", "--foreground", "--socket", str(path)]
-    command += [
-        "--name",
-        options.target.name or path.stem,
-        "--log-level",
-        options.log_level,
-        "--report-fd",
-        str(report),
-    ]
+    command = launching.command(sys.executable, "dspex.cli", _folders())
+    command += ["start", "--foreground", "--socket", str(path), "--name", options.target.name or path.stem]
+    command += ["--log-level", options.log_level, "--report-fd", str(report)]
     for option in ("--config", "--lm", "--grace", "--max-clients"):
         if (value := getattr(options, option[2:].replace("-", "_"))) is not None:
             command += [option, _as_argument(option, value)]
@@ -290,6 +317,12 @@ def _launch(options: StartOptions, path: Path, log: Path, report: int) -> subpro
         )
     finally:
         os.close(descriptor)
+
+
+def _folders() -> list[str]:
+    """Return where this process looks for packages, in its order, but for the folder that it happens to be in."""
+    here = {"", str(Path.cwd())}
+    return [*dict.fromkeys([entry for entry in sys.path if entry not in here] + [_ROOT, *launching.ROOTS])]
 
 
 def _as_argument(option: str, value: Any) -> str:

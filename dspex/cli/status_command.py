@@ -73,8 +73,9 @@ def _job_line(row: Mapping[str, Any]) -> str:
 
 def _pool_lines(stats: dict[str, Any], health: dict[str, Any]) -> Iterable[str]:
     counts = " ".join(f"{name} {number:,}" for name, number in stats["counts"].items())
+    ready = sum(row["phase"] == "ready" for row in stats["workers"])
     yield (
-        f"pool {stats['pool']}: {stats['state']}, {len(stats['workers'])}/{stats['size']} workers, "
+        f"pool {stats['pool']}: {stats['state']}, {ready}/{stats['size']} workers ready, "
         f"{stats['in_flight']} running, {stats['queued']}/{stats['queue_limit']} queued, {stats['sessions']} sessions"
     )
     yield f"  calls: {counts}"
@@ -87,6 +88,8 @@ def _pool_lines(stats: dict[str, Any], health: dict[str, Any]) -> Iterable[str]:
     yield f"  lifeline: {stats['lifeline']}; reaper: {stats['reaper']}"
     if not health.get("is_ready", True):
         yield f"  not ready: {health.get('reason', '')}"
+    elif health.get("reason"):
+        yield f"  {health['reason']}"
     elif stats["last_boot_error"]:
         yield f"  last boot error: {stats['last_boot_error']}"
     for digest, seconds in stats["poison"].items():

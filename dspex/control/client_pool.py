@@ -154,6 +154,10 @@ class ClientPool:
         """
         self._ask(Verb.DRAIN, {"timeout": timeout}, wait=_patience(timeout))
 
+    def resume(self) -> bool:
+        """Take calls again after a `drain`; False if the pool was taking them."""
+        return bool(self._ask(Verb.RESUME, {}))
+
     def forgive(self, digest: str) -> bool:
         """End a poison call's quarantine; False if there is none."""
         return bool(self._ask(Verb.FORGIVE, {"digest": digest}))

@@ -18,6 +18,7 @@ from ..lm.redaction import redact
 from ..pools.pool import Pool
 from ..pools.supervisor import Supervisor
 from ..services.served_lms import told_lms
+from ..terminal_text import encodable
 from . import lm_handlers, request_fields
 from .client_callbacks import ClientCallbacks
 from .client_facts import ClientFacts
@@ -197,8 +198,9 @@ class Handlers:
         del run["token"]
         return {
             **run,
+            "socket": encodable(run["socket"]),
             "uptime_s": max(0.0, time.time() - facts.run.started_at),
-            "settings": self._supervisor.config.source,
+            "settings": encodable(self._supervisor.config.source),
             "clients": facts.clients,
             "max_clients": facts.max_clients,
             "state": "running" if self._supervisor.is_running else "stopped",

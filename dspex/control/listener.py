@@ -56,6 +56,14 @@ class Listener:
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._sock.fileno(), self._accept)
 
+    def listen_on(self, sock: socket.socket) -> None:
+        """Accept from another socket from now on, and close the one before once those who wait there are served."""
+        self._accept()
+        self._loop.remove_reader(self._sock.fileno())
+        self._sock.close()
+        self._sock = sock
+        self._wake()
+
     def end(self) -> None:
         """Accept no more; on the loop that `open` was called on. May be called twice."""
         for timer in self._timers.values():

@@ -130,6 +130,15 @@ class OperatorClient(ABC):
         document: dict[str, Any] | None = self.ask(Verb.JOB_PROGRAM, {"id": id})
         return document
 
+    def resume(self, pool: str) -> bool:
+        """Have a pool take calls again after a drain; False if it was taking them.
+
+        Raises:
+            UnknownName: there is no such pool.
+            PoolClosed: the supervisor is stopping.
+        """
+        return bool(self.ask(Verb.RESUME, {"pool": pool}))
+
     def stop(self, grace: float | None = None) -> dict[str, Any]:
         """Ask the supervisor to stop, as `Supervisor.stop(grace)`; returns at once with its {pid, kind}."""
         answer: dict[str, Any] = self.ask(Verb.STOP, {"grace": grace})

@@ -18,13 +18,14 @@ from .request_fields import Fields
 LOOK = 0.02  # seconds between looks at a pool that recycles or drains
 
 
-async def resize(pool: Pool, fields: Fields) -> None:
-    """Aim at `size` workers."""
+async def resize(pool: Pool, fields: Fields) -> bool:
+    """Aim at `size` workers; return whether the pool stays closed, because it was drained."""
     pool.resize(request_fields.count(fields, "size"))
+    return pool.is_drained
 
 
-async def recycle(pool: Pool, fields: Fields) -> None:
-    """Replace every worker and wait for it.
+async def recycle(pool: Pool, fields: Fields) -> bool:
+    """Replace every worker and wait for it; return whether the pool stays closed, because it was drained.
 
     Raises:
         TimeoutError: it took longer than `timeout`.
@@ -33,6 +34,7 @@ async def recycle(pool: Pool, fields: Fields) -> None:
     with contextlib.suppress(TimeoutError):  # it goes on by itself
         pool.recycle(reload=request_fields.flag(fields, "reload"), timeout=0.0)
     await _wait(pool, fields, lambda: not before & _generations(pool), "replace its workers")
+    return pool.is_drained
 
 
 async def drain(pool: Pool, fields: Fields) -> None:
@@ -46,6 +48,11 @@ async def drain(pool: Pool, fields: Fields) -> None:
     await _wait(pool, fields, lambda: _is_idle(pool), "finish its calls")
 
 
+async def resume(pool: Pool, fields: Fields) -> bool:
+    """Take calls again after a drain; False if the pool was taking them."""
+    return pool.resume()
+
+
 async def forgive(pool: Pool, fields: Fields) -> bool:
     """End the quarantine of `digest`; False if there is none."""
     return pool.forgive(request_fields.text(fields, "digest"))
@@ -55,6 +62,7 @@ POOL_HANDLERS: Final[dict[str, Callable[[Pool, Fields], Awaitable[object]]]] = {
     Verb.RESIZE: resize,
     Verb.RECYCLE: recycle,
     Verb.DRAIN: drain,
+    Verb.RESUME: resume,
     Verb.FORGIVE: forgive,
 }
 

@@ -64,6 +64,7 @@ class Verb:
     RESIZE: Final = "resize"
     RECYCLE: Final = "recycle"
     DRAIN: Final = "drain"
+    RESUME: Final = "resume"
     FORGIVE: Final = "forgive"
     STOP: Final = "stop"
     EVENTS: Final = "events"

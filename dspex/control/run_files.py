@@ -1,4 +1,4 @@
-"""Locate control sockets and their owners: `<name>.sock` and `<name>.json` in a private folder.
+"""Locate control sockets and their owners: `<name>.sock` and `<name>.json` in a private folder (`run_folders`).
 
 A run file names its owner by pid, by that process's start time and by the namespace of both, so that a reused pid is
 never taken for the owner; the owner holds a lock on it until its process ends, which is seen from other namespaces too
@@ -11,18 +11,15 @@ import json
 import os
 import re
 import secrets
-import stat
-import tempfile
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 from ..errors import SettingsError
 from . import process_identity
 from .process_identity import Life
+from .run_folders import DIRECTORY_VARIABLE, known_directories, runtime_directory
 
-DIRECTORY_VARIABLE = "DSPEX_RUNTIME_DIR"
 SOCKET_VARIABLE = "DSPEX_SOCKET"
 DEFAULT_NAME = "default"
 PATH_LIMIT = 104  # bytes: the smallest sun_path among the systems in use
@@ -61,57 +58,26 @@ def new_run_file(name: str, path: Path, kind: str) -> RunFile:
     )
 
 
-def runtime_directory(environ: Mapping[str, str] | None = None) -> Path:
-    """Return the folder of this user's run files, made with mode 0700 if it is not there.
-
-    $DSPEX_RUNTIME_DIR, else $XDG_RUNTIME_DIR/dspex, else `dspex-<uid>` in the temporary folder.
-
-    Raises:
-        SettingsError: it is somebody else's, a link, or open to others.
-    """
-    environ = os.environ if environ is None else environ
-    if own := environ.get(DIRECTORY_VARIABLE):
-        return private_directory(Path(own))
-    base = environ.get("XDG_RUNTIME_DIR")
-    if base and _is_own_directory(Path(base)):
-        return private_directory(Path(base) / "dspex")
-    return private_directory(Path(tempfile.gettempdir()) / f"dspex-{os.getuid()}")
-
-
-def private_directory(path: Path) -> Path:
-    """Return `path` once it is certain that nobody else can put or read anything there.
-
-    Raises:
-        SettingsError: it cannot be made, or is not a folder of ours with mode 0700.
-    """
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status, above = path.lstat(), path.parent.stat()
-    except OSError as error:
-        raise SettingsError(f"The run folder {path} cannot be used: {error.strerror}.", key="runtime_dir") from error
-    if not stat.S_ISDIR(status.st_mode):
-        fault = "is a link or a file, not a folder; remove it"
-    elif status.st_uid != os.getuid():
-        fault = f"belongs to uid {status.st_uid}, not to {os.getuid()}; set {DIRECTORY_VARIABLE} to a folder of yours"
-    elif status.st_mode & 0o077:
-        fault = f"is open to others (mode {stat.S_IMODE(status.st_mode):04o}); run `chmod 700 {path}`"
-    elif above.st_uid not in (0, os.getuid()):  # its owner may put another folder in its place
-        fault = f"lies in a folder of uid {above.st_uid}; set {DIRECTORY_VARIABLE} to a folder in one of yours"
-    elif above.st_mode & 0o022 and not above.st_mode & stat.S_ISVTX:
-        fault = f"lies in {path.parent}, where others may put another in its place; set {DIRECTORY_VARIABLE}"
-    else:
-        return path
-    raise SettingsError(f"The run folder {path} {fault}.", key="runtime_dir")
-
-
 def find_socket(path: str | os.PathLike[str] | None = None, name: str | None = None) -> Path:
     """Return the socket that is meant: `path`, or that of `name`; with neither $DSPEX_SOCKET, else the default name's.
+
+    A name is looked for in every folder where a supervisor of this user may be; without one it is the place where it
+    would be.
 
     Raises:
         SettingsError: the path or the name will not do.
     """
     own = path or (os.environ.get(SOCKET_VARIABLE) if name is None else None)
-    return checked_path(Path(own)) if own else socket_path(name or DEFAULT_NAME)
+    return checked_path(Path(own)) if own else _place_of(name or DEFAULT_NAME)
+
+
+def places_of(name: str) -> list[Path]:
+    """Return where a supervisor called `name` is looked for, the place of this environment first.
+
+    Raises:
+        SettingsError: the name will not do, or no folder can be used.
+    """
+    return [socket_path(name, folder) for folder in known_directories()]
 
 
 def socket_path(name: str = DEFAULT_NAME, directory: Path | None = None) -> Path:
@@ -205,9 +171,13 @@ def life_of(path: Path, run: RunFile) -> Life:
 
 
 def living(directory: Path | None = None) -> list[RunFile]:
-    """Return this user's running supervisors, by name."""
-    folder = directory or runtime_directory()
-    places = [path.with_suffix(".sock") for path in sorted(folder.glob("*.json"))]
+    """Return this user's running supervisors, by name: of one folder, or of all that are known.
+
+    Raises:
+        SettingsError: no folder can be used.
+    """
+    folders = [directory] if directory is not None else known_directories()
+    places = [path.with_suffix(".sock") for folder in folders for path in sorted(folder.glob("*.json"))]
     found = [(path, read(path)) for path in places]
     return [run for path, run in found if run is not None and life_of(path, run) is Life.ALIVE]
 
@@ -215,12 +185,14 @@ def living(directory: Path | None = None) -> list[RunFile]:
 # ======================================================================================================================
 
 
-def _is_own_directory(path: Path) -> bool:
-    try:
-        status = path.stat()
-    except OSError:
-        return False
-    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
+def _place_of(name: str) -> Path:
+    own = socket_path(name)
+    if not own.exists():
+        for other in places_of(name)[1:]:
+            run = read(other)
+            if run is not None and life_of(other, run) is not Life.GONE:
+                return other
+    return own
 
 
 def _version() -> str:

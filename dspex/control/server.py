@@ -25,7 +25,7 @@ from ..events import Name
 from ..lm.redaction import redact
 from ..pools.inspection import ClientRow
 from ..pools.supervisor import Supervisor
-from . import claims, run_files
+from . import claims, run_files, run_folders
 from .backlog import Backlog, LargeRequests
 from .connection_places import MAX_CLIENTS, ConnectionPlaces
 from .embedded_stop import EmbeddedStop
@@ -35,6 +35,7 @@ from .held_requests import HeldRequests
 from .listener import Listener
 from .server_connection import ServerConnection, ServerResources
 from .throttled_events import ThrottledEvents
+from .upkeep import LOOK, Upkeep
 
 CLOSE_GRACE = 1.0  # seconds that the answers of calls which have just ended get to reach their clients
 
@@ -152,7 +153,7 @@ class Service:
         self._listener.close()  # its reserve is what the removal below may need
         claims.release(self.path, self.run.token)
         if self.run.kind == "embedded" and self._claim is not None:
-            os.close(self._claim.record)
+            self._claim.close()
             self._claim = None
 
     # -- the loop's thread --
@@ -168,11 +169,21 @@ class Service:
         self._loop.set_exception_handler(lambda _, context: self._report_error(context.get("exception")))
         self._closing = asyncio.Event()
         self._listener.open()
+        upkeep = asyncio.create_task(self._upkeep())
         self._is_serving.set()
         await self._closing.wait()
+        upkeep.cancel()
         self._listener.end()
         self._resources.backlog.close()
         await self._finish_connections()
+
+    async def _upkeep(self) -> None:
+        """Look after the files by which clients find it."""
+        assert self._claim is not None
+        upkeep = Upkeep(self._claim, listen_on=self._listener.listen_on, emit=self.supervisor.emit)
+        while True:
+            await asyncio.sleep(LOOK)
+            upkeep.look()
 
     def _begin_connection(self, sock: socket.socket, is_on_reserve: bool) -> None:
         task = asyncio.get_running_loop().create_task(self._serve_connection(sock, is_on_reserve))
@@ -246,7 +257,7 @@ class Service:
         """
         descriptors = [connection.descriptor for connection in self._resources.places.everybody]
         if self._claim is not None:
-            descriptors += [self._claim.record, *self._listener.descriptors]
+            descriptors += [*self._claim.descriptors, *self._listener.descriptors]
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         for descriptor in descriptors:
             if descriptor >= 0:
@@ -266,5 +277,5 @@ def _path(path: str | os.PathLike[str] | None, name: str) -> Path:
     if path is None:
         return run_files.socket_path(name)
     own = run_files.checked_path(Path(path))
-    run_files.private_directory(own.parent)
+    run_folders.private_directory(own.parent)
     return own

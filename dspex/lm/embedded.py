@@ -182,7 +182,7 @@ def _launch(key: str) -> _Server:
     environment[starting.VARIABLE] = _STARTED_FOR
     try:
         process = subprocess.Popen(
-            [sys.executable, "-c", _ENTRY, str(theirs)],
+            [sys.executable, "-P", "-c", _ENTRY, str(theirs)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -257,6 +257,10 @@ class Dispatcher(Executor):
         """Whether a worker is ready, and the engine reads its answers."""
         return self.broken is None and any(worker.phase == "ready" for worker in tuple(self.state.workers.values()))
 
+    def ready_workers(self) -> int:
+        """Return how many workers are ready."""
+        return sum(worker.phase == "ready" for worker in tuple(self.state.workers.values()))
+
     # ============================================================================================================
     # under the lock
 

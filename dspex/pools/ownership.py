@@ -18,6 +18,7 @@ class Ownership:
         self.lock = threading.Lock()  # while it starts, or begins to stop
         self.is_started = False
         self.is_stopped = False
+        self.supervisor: object = None  # kept by whoever has this: a pool, or a call that is being made
         self._owner = 0  # the process that started it
         self._running_in = 0  # the same, while it runs
 

@@ -26,6 +26,7 @@ from .caller import Caller, Cancel
 from .dispatcher import Dispatcher
 from .durable_sessions import SessionCopy
 from .inbox import Inbox
+from .machine_limits import require_room
 from .ownership import Ownership
 from .pool_lifecycle import PoolLifecycle
 from .processes.engine import Engine
@@ -157,10 +158,16 @@ class Pool:
         self._pool_workers.forkserver.learned.learn(module, version)
 
     def resize(self, size: int) -> None:
-        """Aim at `size` workers; those too many finish their calls first."""
+        """Aim at `size` workers; those too many finish their calls first.
+
+        Raises:
+            ValueError: it is no number of workers.
+            PoolTooLarge: this machine cannot hold so many.
+        """
         self._ownership.check_own_process()
         if not isinstance(size, int) or isinstance(size, bool) or size < 1:
             raise ValueError(f"pool {self.name!r} cannot have {size!r} workers: give a whole number, 1 or more")
+        require_room(self.name, size, present=self._dispatcher.state.size)
         self._dispatcher.change(lambda now: self._dispatcher.state.resize(size, now))
         self._bus.emit(Name.POOL_RESIZED, pool=self.name, size=size)
 
@@ -189,6 +196,7 @@ class Pool:
 
         Raises:
             ValueError: the settings are another pool's.
+            PoolTooLarge: this machine cannot hold so many workers.
             WorkerBootError: no worker can be made so; nothing has changed.
             PoolClosed: workers must be replaced, and the supervisor is not started, or stopped.
             TimeoutError: it took longer than `timeout` seconds; it goes on nevertheless.
@@ -196,6 +204,7 @@ class Pool:
         self._ownership.check_own_process()
         if config.name != self.name:
             raise ValueError(f"pool {self.name!r} cannot take the settings of pool {config.name!r}")
+        require_room(self.name, config.size, present=self._dispatcher.state.size)
         if reload or not self.config.makes_same_workers(config):
             self._ownership.check_usable()
             self._recycler.renew(config, timeout)
@@ -203,11 +212,33 @@ class Pool:
             self._recycler.adopt(config)
 
     def drain(self, timeout: float | None = None) -> None:
-        """Take no new calls and wait until all that were taken have ended."""
+        """Take no new calls until `resume`, and wait until all that were taken have ended."""
         self._ownership.check_own_process()
         with self._dispatcher.lock:
             self._dispatcher.state.is_closed = True
+        self._bus.emit(Name.POOL_DRAINED, pool=self.name)
         self._dispatcher.changes.wait_or_raise(self._dispatcher.is_idle, timeout, "finish its calls")
+
+    def resume(self) -> bool:
+        """Take calls again after a `drain`, also one that has not ended; False if the pool was taking them.
+
+        Raises:
+            PoolClosed: its supervisor is stopping, or has stopped.
+        """
+        self._ownership.check_own_process()
+        with self._dispatcher.lock:
+            if self._dispatcher.state.is_over:
+                raise self._dispatcher.closed()
+            was_closed, self._dispatcher.state.is_closed = self._dispatcher.state.is_closed, False
+        if was_closed:
+            self._bus.emit(Name.POOL_RESUMED, pool=self.name)
+        return was_closed
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether it takes no calls until `resume`, whatever else is done to it; False once it is stopped for good."""
+        state = self._dispatcher.state
+        return state.is_closed and not state.is_over
 
     def forgive(self, digest: str) -> bool:
         """End a poison call's quarantine; False if there is none."""

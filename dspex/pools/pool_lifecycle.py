@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 from ..errors import PoolClosed, WorkerBootError
 from .dispatcher import Dispatcher
@@ -21,6 +22,10 @@ class PoolLifecycle:
         self._engine = engine
         self._is_stopped = False
 
+    @property
+    def name(self) -> str:
+        return self._dispatcher.name
+
     def start(self) -> None:
         """Start the workers; returns at once."""
         self._engine.call_soon(self._begin)
@@ -38,14 +43,17 @@ class PoolLifecycle:
         """Emit the events of all that has happened so far; on the engine's thread."""
         self._dispatcher.catch_up()
 
-    def wait_ready(self, timeout: float | None) -> None:
-        """Wait until one worker is ready; `timeout` None means startup_timeout.
+    def wait_ready(self, timeout: float | None, *, all: bool = False) -> None:
+        """Wait until one worker is ready, or `all` are; `timeout` None means startup_timeout.
 
         Raises:
-            WorkerBootError: none can start; it holds the end of what it printed.
+            WorkerBootError: none can start, or with `all` one cannot; it holds the end of what it printed.
         """
         dispatcher = self._dispatcher
         timeout = dispatcher.config.startup_timeout if timeout is None else timeout
+        if all:
+            self._wait_for_all(timeout)
+            return
         if not dispatcher.changes.wait_until(lambda: dispatcher.is_serving() or self._is_hopeless(), timeout):
             raise WorkerBootError(
                 f"Pool {dispatcher.name!r} has no ready worker after {timeout:g} s. Its workers are still starting; "
@@ -55,6 +63,27 @@ class PoolLifecycle:
             )
         if not dispatcher.is_serving():
             raise dispatcher.boot_error or dispatcher.closed()
+
+    def _wait_for_all(self, timeout: float) -> None:
+        dispatcher = self._dispatcher
+
+        def is_decided() -> bool:
+            return dispatcher.ready_workers() >= dispatcher.state.size or dispatcher.state.restarts.is_degraded
+
+        is_in_time = dispatcher.changes.wait_until(lambda: is_decided() or self._is_hopeless(), timeout)
+        ready, size, cause = dispatcher.ready_workers(), dispatcher.state.size, dispatcher.boot_error
+        if ready >= size:
+            return
+        if self._is_stopped:
+            raise dispatcher.closed()
+        waited = "" if is_in_time else f" after {timeout:g} s"
+        why = f" {cause}" if cause is not None else " The others are still starting; raise startup_timeout."
+        tail = cause.stderr_tail if cause is not None else self._pool_workers.stderr_tail()
+        raise WorkerBootError(
+            f"Pool {dispatcher.name!r} has {ready} of {size} workers ready{waited}.{why}",
+            pool=dispatcher.name,
+            stderr_tail=tail,
+        ) from cause
 
     def _is_hopeless(self) -> bool:
         """Whether waiting for the first worker is in vain."""
@@ -81,6 +110,12 @@ class PoolLifecycle:
         dispatcher.changes.wait_until(self._is_torn_down, dispatcher.config.teardown_timeout)
         self._is_stopped = True
         self._end_processes()
+
+    def end_now(self, on_end: Callable[[], None]) -> None:
+        """End everything at once, and call `on_end` when all processes have ended; on the engine's thread."""
+        self._dispatcher.change(self._dispatcher.state.close)
+        self._is_stopped = True
+        self._pool_workers.end(on_end)
 
     def _is_torn_down(self) -> bool:
         """Whether no worker is left but those that are killed anyway: by the pool, or with their calls."""

@@ -130,10 +130,21 @@ def stats_of(
     }
 
 
+def ready_workers(stats: PoolStats) -> int:
+    """Return how many workers can take a call; others are still starting, or on their way out."""
+    return sum(row["phase"] == WorkerPhase.READY for row in stats["workers"])
+
+
 def health_of(stats: PoolStats) -> PoolHealth:
-    """Return whether the pool can take a call now."""
-    is_ready = any(row["phase"] == WorkerPhase.READY for row in stats["workers"]) and stats["state"] != "closed"
-    reason = "" if is_ready else stats["last_boot_error"] or f"the pool is {stats['state']}"
+    """Return whether the pool can take a call now, and if not why; a reason beside it says what it lacks."""
+    ready, size, cause = ready_workers(stats), stats["size"], stats["last_boot_error"]
+    is_ready = ready > 0 and stats["state"] != "closed"
+    if stats["state"] == "closed":
+        reason = "the pool is closed: it was drained, or is being stopped"
+    elif not is_ready:
+        reason = cause or f"the pool is {stats['state']}"
+    else:
+        reason = f"{ready} of {size} workers are ready{f'; {cause}' if cause else ''}" if ready < size else ""
     return {"pool": stats["pool"], "is_ready": is_ready, "state": stats["state"], "reason": reason}
 
 

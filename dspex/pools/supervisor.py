@@ -19,7 +19,7 @@ from typing import Any, Unpack
 from dspex_worker import starting
 
 from ..config import Config, PoolConfig
-from ..errors import DspexError, PoolClosed, SettingsError, StartRefused, UnknownName
+from ..errors import DspexError, PoolClosed, ResourceExhausted, SettingsError, StartRefused, UnknownName
 from ..events import Bus, Event, Name
 from ..lm.cache_settings import CacheLike, cache_from
 from ..lm.given_lms import takes_lms
@@ -29,8 +29,10 @@ from .call_rows import ROWS_MOST, CallRow
 from .call_verbs import CallKeywords, StreamKeywords
 from .callback_handlers import CallbackHandlers, Handler
 from .calling_client import LOCAL
-from .given_config import config_of
+from .dropped import DroppedEnd
+from .given_config import config_of, require_own_modules
 from .inspection import ClientRow, Inspection
+from .machine_limits import require_room
 from .ownership import Ownership, call_after_fork, call_at_exit
 from .pool import Pool
 from .processes.engine import Engine
@@ -40,6 +42,8 @@ from .stats import PoolHealth, PoolStats, health_of
 from .stats_views import shown_pools
 from .streams import AsyncStream, Stream
 from .worker_stacks import WorkerStacks
+
+MORE_THREADS = "Raise pids.max of the control group, or `ulimit -u`."
 
 
 class Supervisor:
@@ -72,6 +76,7 @@ class Supervisor:
         self._bus = bus = Bus()
         self._engine = engine = Engine()
         self._ownership = ownership = Ownership()
+        ownership.supervisor = self  # it lives as long as a pool or a call of it does
         self._pools = {
             settings.name: Pool(settings, engine, bus, self.handlers, self.budgets, ownership)
             for settings in self.config.pools
@@ -89,34 +94,43 @@ class Supervisor:
             PoolClosed: it was stopped: make a new one. Or the interpreter is exiting.
             ForkedSupervisor: it was started before this process was forked.
             StartRefused: this process is being started by a supervisor itself.
+            PoolTooLarge: this machine cannot hold so many workers.
+            ResourceExhausted: no threads are left for it.
         """
         ownership = self._ownership
         ownership.check_own_process()
         _check_not_being_started()
+        require_own_modules()  # they may have been replaced since it was made
+        for settings in self.config.pools:
+            require_room(settings.name, settings.size)
         with ownership.lock:
             if ownership.is_stopped:
                 raise PoolClosed("This supervisor was stopped; a stopped one does not start again: make a new one.")
             if ownership.is_started:
                 return self
             call_at_exit(self._end_at_exit)
-            self._engine.start()  # fails where no descriptors or threads are left: then it is not started
-            self._bus.start()
+            self._start_threads()
             ownership.begin()
             call_after_fork(self)
+            lifecycles = [pool.lifecycle for pool in self._pools.values()]
+            self._dropped = DroppedEnd(ownership, self._engine, self._bus, self.handlers, lifecycles)
         for pool in self._pools.values():
             pool.lifecycle.start()
         self._bus.emit(Name.SUPERVISOR_STARTED, pools=",".join(self._pools), pid=os.getpid())
         return self
 
-    def wait_ready(self, timeout: float | None = None) -> Supervisor:
-        """Wait until every pool has a ready worker; `timeout` None means each pool's startup_timeout.
+    def wait_ready(self, timeout: float | None = None, *, all: bool = False) -> Supervisor:
+        """Wait until every pool has a ready worker, or, with `all`, as many as its size.
+
+        One ready worker is enough to serve; `health()` says how many there are. `timeout` None means each pool's
+        startup_timeout.
 
         Raises:
-            WorkerBootError: a pool's workers cannot start.
+            WorkerBootError: a pool's workers cannot start; with `all`, one of them cannot.
         """
         self.check_usable()
         for pool in self._pools.values():
-            pool.lifecycle.wait_ready(timeout)
+            pool.lifecycle.wait_ready(timeout, all=all)
         return self
 
     def stop(self, grace: float | None = None) -> None:
@@ -130,6 +144,7 @@ class Supervisor:
             was_running = self._ownership.end()
         if not was_running:
             return
+        self._dropped.cancel()
         for pool in self._pools.values():
             pool.lifecycle.close()
         deadline = time.monotonic() + max(
@@ -237,6 +252,10 @@ class Supervisor:
         """
         self._ownership.check_own_process()
         return self._find(name)
+
+    def resume(self, pool: str) -> bool:
+        """`Pool.resume` of a pool, by name."""
+        return self.pool(pool).resume()
 
     @property
     def pools(self) -> tuple[str, ...]:
@@ -358,6 +377,15 @@ class Supervisor:
             return self._pools[pool]
         except KeyError:
             raise UnknownName("pool", pool, self._pools) from None
+
+    def _start_threads(self) -> None:
+        """Start both threads, or neither, where no descriptors or threads are left."""
+        try:
+            self._engine.start()
+            self._bus.start()
+        except RuntimeError as error:  # "can't start new thread"
+            self._engine.stop()
+            raise ResourceExhausted("threads", "a supervisor", remedy=MORE_THREADS) from error
 
     def _end_at_exit(self) -> None:
         """End without graces as the interpreter exits (an atexit hook would run after other threads were joined)."""

@@ -20,6 +20,7 @@ from ..errors import (
     InvalidInput,
     LMConfigurationError,
     LMUnsupportedFeatureError,
+    PoolClosed,
     SettingsError,
     UnknownName,
 )
@@ -63,7 +64,7 @@ class DescribedLMs:
         lm_of: Callable[[str], LM | None] = lambda ref: None,
     ) -> None:
         self.policy = "any"
-        self._supervisor = supervisor
+        self._find_supervisor = weakref.ref(supervisor)
         self._record_of = record_of
         self._lm_of = lm_of
         self._lock = threading.Lock()
@@ -78,9 +79,12 @@ class DescribedLMs:
             LMUnsupportedFeatureError: only DSPy itself can reach the model.
         """
         asked = _checked(request.arguments)
-        known = defaults.configured_lms(self._supervisor)
+        supervisor = self._find_supervisor()
+        if supervisor is None:
+            raise PoolClosed("This supervisor was dropped without a stop.")
+        known = defaults.configured_lms(supervisor)
         is_endpoint_given = asked.get("api_key") is not None or asked.get("api_base") is not None
-        policy = self._supervisor.pool(request.pool.name).config.lms or self.policy
+        policy = supervisor.pool(request.pool.name).config.lms or self.policy
         found = None if is_endpoint_given else _configured(known, asked)
         if found is None and not is_endpoint_given and (of_call := self._of_call(asked)) is not None:
             return {"record": self._record_of(_within_limits(of_call, asked)), "is_shared": False}

@@ -9,10 +9,12 @@ from __future__ import annotations
 import functools
 import os
 import threading
+import weakref
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 from .. import defaults
+from ..errors import PoolClosed
 from ..events import Name
 from ..lm.cache_settings import set_process_cache
 from ..lm.forwarding import Origin, require_request
@@ -40,7 +42,7 @@ class Services:
     """The LM requests, tools, metrics and code of one supervisor's workers."""
 
     def __init__(self, supervisor: Supervising, client: LMClient) -> None:
-        self.supervisor = supervisor
+        self._supervisor = weakref.ref(supervisor)  # the engine has the handlers: it must not keep a dropped one alive
         self.client = client
         self.tools = ToolSets()
         self.metrics = Metrics()
@@ -83,10 +85,23 @@ class Services:
 
     def emit(self, name: Name, **facts: Any) -> bool:
         """Emit an event of the native side as this supervisor's; False when it does not run."""
-        if not self.supervisor.is_running:
+        supervisor = self._supervisor()
+        if supervisor is None or not supervisor.is_running:
             return False
-        self.supervisor.emit(name, **facts)
+        supervisor.emit(name, **facts)
         return True
+
+    @property
+    def supervisor(self) -> Supervising:
+        """The supervisor that these are of.
+
+        Raises:
+            PoolClosed: it was dropped.
+        """
+        supervisor = self._supervisor()
+        if supervisor is None:
+            raise PoolClosed("This supervisor was dropped without a stop.")
+        return supervisor
 
     def _known(self, ref: str) -> LM | None:
         return lm_of_ref(ref, self.supervisor) if is_served_ref(ref) else self.client.known(ref)

@@ -13,7 +13,7 @@ from dspex import config
 from dspex.cli.call_command import read_arguments
 from dspex.cli.data_file import read_data
 from dspex.cli.named_values import read_words
-from dspex.control import run_files
+from dspex.control import run_folders
 from dspex.errors import InvalidInput, SettingsError
 from dspex.lm.call_history import HistoryEntry
 from dspex.lm.history_text import text_of
@@ -99,10 +99,10 @@ def test_a_run_folder_lies_where_nobody_replaces_it(mode: int, is_taken: bool, t
     parent.mkdir()
     parent.chmod(mode)
     if is_taken:
-        assert run_files.private_directory(parent / "run")
+        assert run_folders.private_directory(parent / "run")
         return
     with pytest.raises(SettingsError, match="DSPEX_RUNTIME_DIR"):
-        run_files.private_directory(parent / "run")
+        run_folders.private_directory(parent / "run")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a folder away")
@@ -115,4 +115,4 @@ def test_a_run_folder_in_anothers_folder_is_refused(mode: int, tmp_path: Path) -
     parent.chmod(mode)
     os.chown(parent, 65_534, 65_534)
     with pytest.raises(SettingsError, match="65534"):
-        run_files.private_directory(parent / "run")
+        run_folders.private_directory(parent / "run")

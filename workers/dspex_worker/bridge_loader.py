@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+import zipimport
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -66,6 +67,13 @@ class _FromSource(SourceFileLoader):
     def get_code(self, fullname: str) -> CodeType:
         path = self.get_filename(fullname)
         return self.source_to_code(self.get_data(path), path)
+
+    def get_data(self, path: str) -> bytes:
+        """Return the script's text; in a zipapp it is a member of a zip file."""
+        for above in Path(path).parents:
+            if above.is_file():
+                return zipimport.zipimporter(str(above)).get_data(path)
+        return super().get_data(path)
 
 
 def _add_builtin_commands(bridge: Bridge) -> None:

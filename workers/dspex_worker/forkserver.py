@@ -180,7 +180,7 @@ class ForkServer:
     def _report_not_spawned(self, generation: int, descriptors: list[int], gate: Gate | None, error: OSError) -> None:
         if gate is not None:
             gate.open()
-        self._send("not_spawned", {"generation": generation, "error": str(error)})
+        self._send("not_spawned", {"generation": generation, "error": _reason(error)})
         for descriptor in descriptors:
             os.close(descriptor)
 
@@ -263,6 +263,10 @@ class ForkServer:
         group.kill()
         group.remove()
         return is_sacrificed
+
+
+def _reason(error: OSError) -> str:
+    return f"{starting.NO_PROCESSES} (fork: {error.strerror})" if error.errno == errno.EAGAIN else str(error)
 
 
 def _open_pidfd(pid: int) -> int | None:

@@ -22,6 +22,7 @@ DEPTH = "DSPEX_DEPTH"  # how many supervisors are above this process, and the po
 DEPTH_MOST = 4
 HELD_KEY = "held-by-the-parent"  # what a worker sees in the place of a provider's key that the host has (X3)
 STARTING, WARM, STARTED = "dspex-starting", "dspex-warm", "dspex-worker"  # names of processes; 15 letters at most
+NO_PROCESSES = "no more processes may be started here: raise pids.max of the control group, or `ulimit -u`"
 _ANCESTORS_MOST = 64
 _left: weakref.WeakKeyDictionary[threading.Thread, str] = weakref.WeakKeyDictionary()
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import faulthandler
 import os
 import platform
 import random
 import resource
 import sys
+import threading
 import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import __version__, signals, stack_dump, starting, stdio
+from . import __version__, launching, signals, stack_dump, starting, stdio
 from .bridge import Bridge, Settings
 from .bridge_loader import load_bridge
 from .context import Identity
@@ -67,7 +69,8 @@ def become_worker(settings: Settings, bridge: Bridge | None, descriptors: list[i
         if bridge is None:
             os.set_inheritable(lifeline_end, True)
             python = settings["python"]
-            os.execv(python, [python, "-P", "-m", "dspex_worker", "--lifeline", str(lifeline_end)])
+            roots = launching.ROOTS if python == sys.executable else ()
+            os.execv(python, [*launching.command(python, "dspex_worker", roots), "--lifeline", str(lifeline_end)])
         _reseed()
         run_worker(lifeline_end, bridge)
     except BaseException as error:  # a forked child must never run on as a second fork server
@@ -174,3 +177,18 @@ def _set_up(bridge: Bridge, settings: Settings) -> None:
         setup(settings)
     if cap is not None:
         rlimits.check_cap(settings["pool"], cap)
+    _check_threads()
+
+
+def _check_threads() -> None:
+    """Start a thread and end it: the first call needs one.
+
+    Raises:
+        OSError: none is left.
+    """
+    thread = threading.Thread(target=int, name="dspex-check")
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise OSError(errno.EAGAIN, f"{starting.NO_PROCESSES} (a worker needs threads: {error})") from None
+    thread.join()

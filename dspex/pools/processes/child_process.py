@@ -16,10 +16,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dspex_worker import starting
+
 FIRST_PASSED = 3  # the number that the first passed descriptor has in the child
 HELD_SIGNALS = (signal.SIGTERM, signal.SIGINT)  # blocked until the child has decided about them
 RESET_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ)  # Python ignores them, which exec would pass on
-NO_PROCESSES = "no more processes may be started here: raise pids.max of the control group, or `ulimit -u`"
 UNLISTED = range(FIRST_PASSED, 1024)  # descriptors that may be open where /proc does not say
 
 
@@ -38,10 +39,11 @@ class ChildProcess:
         self.pid = _spawn(command, output, passed, environment)
         try:
             self.pidfd = os.pidfd_open(self.pid)
-        except OSError:
+        except OSError as error:
             os.kill(self.pid, signal.SIGKILL)
             os.waitpid(self.pid, 0)
-            raise
+            why = f"pidfd_open is not possible here: {error.strerror}; Linux 5.3 is needed, and a sandbox may forbid it"
+            raise OSError(error.errno, why) from error
 
     def wait(self, timeout: float | None = None) -> bool:
         """Take its status once it has ended; False if it has not within `timeout` seconds."""
@@ -87,7 +89,7 @@ def _spawn(command: list[str], output: int, passed: Sequence[int], environment: 
         except NotImplementedError:  # a Python built for an old C library: the child does it itself
             return os.posix_spawn(command[0], command, environment, **options)
         except BlockingIOError as error:
-            raise OSError(error.errno, NO_PROCESSES) from None
+            raise OSError(error.errno, starting.NO_PROCESSES) from None
 
 
 def _inheritable() -> list[int]:

@@ -48,10 +48,20 @@ class Engine:
     # -- any thread --
 
     def start(self) -> None:
-        """Open what it waits with, and start the thread."""
+        """Open what it waits with, and start the thread.
+
+        Raises:
+            OSError: no descriptors are left.
+            RuntimeError: no threads are left; nothing is left open.
+        """
         self.poller.open()
-        self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # "can't start new thread"
+            self.poller.close()
+            raise
+        self._thread = thread
 
     @property
     def is_alive(self) -> bool:
@@ -76,8 +86,10 @@ class Engine:
     def stop(self) -> None:
         """End the thread once the calls so far have run; waits a second at most."""
         self._is_stopping = True
+        if self._thread is None:
+            return
         self.poller.wake()
-        if self._thread is not None and not self.is_current:
+        if not self.is_current:
             self._thread.join(timeout=1.0)
 
     def after_fork(self) -> None:

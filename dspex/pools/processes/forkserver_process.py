@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dspex_worker import starting
+from dspex_worker import launching, starting
 from dspex_worker.wire import Malformed, decode, encode
 
 from ... import forks
@@ -232,9 +232,10 @@ def _launch(config: PoolConfig) -> tuple[ChildProcess, socket.socket, int, int]:
         errors, child_errors = _pipe(ours, theirs)
         control.setblocking(False)
         os.set_blocking(errors, False)
+        roots = launching.ROOTS if config.python == sys.executable else ()  # another one has a copy of its own
         ends = ["--control", str(FIRST_PASSED), "--lifeline", str(FIRST_PASSED + 1)]
         process = ChildProcess(
-            [config.python, "-P", "-m", "dspex_worker.forkserver", *ends],
+            [*launching.command(config.python, "dspex_worker.forkserver", roots), *ends],
             output=child_errors,
             passed=[child_control.fileno(), child_lifeline],
             environment={**worker_environment(config.env), **starting.marks(config.name)},

@@ -16,6 +16,8 @@ from ... import forks
 from ...config import PoolConfig
 from ...errors import WorkerBootError
 from ...events import Bus, Name
+from ...lm.redaction import redact
+from ...terminal_text import inert
 from .engine import Engine
 from .forkserver_process import ForkserverMessage, ForkserverProcess
 from .learned_modules import LearnedModules
@@ -25,6 +27,8 @@ from .timers import Timer
 Outcome = Callable[[WorkerBootError | None], None]
 
 FIRST_RETRY, LONGEST_RETRY = 0.1, 30.0  # seconds until a lost fork server is started again
+TEXT_MOST = 1000  # characters of an error in its event
+ERROR = 40  # the level of `logging`
 STOP_CHECK_EVERY = 1.0  # seconds between looks for fork servers that a signal stopped
 
 
@@ -239,7 +243,7 @@ class PoolForkserver:
         self.learned.give_up(process.learned)
         error = _death(process)
         if not self._is_over:
-            self._bus.emit(Name.FORKSERVER_FAILED, pool=self._config.name, text=str(error)[:500])
+            self._say(error)
         self._conclude(error)
 
     def _current_ended(self, process: ForkserverProcess) -> None:
@@ -258,11 +262,18 @@ class PoolForkserver:
 
     def _fail(self, error: WorkerBootError) -> None:
         """Report that no worker can start, and try again after growing waits."""
-        self._bus.emit(Name.FORKSERVER_FAILED, pool=self._config.name, text=str(error)[:500])
+        self._say(error)
         self._warm_by.clear()
         self._failures += 1
         self._retry.set(monotonic() + min(LONGEST_RETRY, FIRST_RETRY * 2**self._failures))
         self._on_event(ForkserverFailed(error))
+
+    def _say(self, error: WorkerBootError) -> None:
+        pool, printed = self._config.name, inert(redact(error.stderr_tail.strip()))
+        self._bus.emit(Name.FORKSERVER_FAILED, pool=pool, text=str(error)[:TEXT_MOST])
+        if printed:
+            who = {"pool": pool, "worker": f"{pool}/fork server", "pid": None, "logger": "stderr"}
+            self._bus.emit(Name.WORKER_LOGGED, **who, level=ERROR, text=printed)
 
     def _error(self, what: str) -> WorkerBootError:
         return _boot_error(self._config.name, what)

@@ -17,6 +17,8 @@ from .restarts import Restarts
 from .scheduling import Scheduler
 from .session_table import SessionTable
 
+STARTING_MOST = 64  # workers that start at once: more would hold up the calls of those that are there
+
 
 class Lifecycle:
     """Starts, drains and stops the workers of one pool."""
@@ -39,7 +41,7 @@ class Lifecycle:
         while (surplus := len(self._model.staying()) - self._target()) > 0:
             for worker in sorted(self._model.staying(), key=self._usefulness)[:surplus]:
                 self._drain(worker, "resized", now)
-        for _ in range(-surplus - self._failed_starts()):
+        for _ in range(min(-surplus - self._failed_starts(), STARTING_MOST - self._starting())):
             if now < self._restarts.not_before:
                 self._model.tick_by(self._restarts.not_before)
                 break
@@ -55,6 +57,8 @@ class Lifecycle:
         self._scheduler.reserve(now)
         self._scheduler.feed(worker, now)
         self._drain_if_spared(now)
+        if len(self._model.staying()) < self._target():
+            self.reconcile(now)  # the next may start
 
     def reschedule(self, now: float) -> None:
         """Recompute when the workers are to be replaced after a change of the rules."""
@@ -69,6 +73,9 @@ class Lifecycle:
         """Return how many workers should stay: one more while a spare is made for one that still works."""
         worn = self._model.workers.get(self.replacements.current or 0)
         return self._model.size + (worn is not None and worn.is_staying)
+
+    def _starting(self) -> int:
+        return sum(worker.phase is WorkerPhase.STARTING for worker in self._model.workers.values())
 
     def _failed_starts(self) -> int:
         """Return how many did not start in time and are not gone yet: the back-off must see their end first."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dspex.control import claims, run_files
+from dspex.control import claims, run_files, run_folders
 from dspex.errors import SettingsError
 from tests.support.run_files import a_dead_pid, a_run, leave_behind
 
@@ -22,7 +22,7 @@ def place(folder: Path) -> Path:
 
 def test_folder_is_made_private(tmp_path: Path) -> None:
     """unit"""
-    path = run_files.runtime_directory({"XDG_RUNTIME_DIR": str(tmp_path)})
+    path = run_folders.runtime_directory({"XDG_RUNTIME_DIR": str(tmp_path)})
     assert path == tmp_path / "dspex"
     assert stat.S_IMODE(path.stat().st_mode) == 0o700
 
@@ -34,7 +34,7 @@ def test_folder_that_is_open_to_others_is_refused(tmp_path: Path, mode: int) -> 
     path.mkdir()
     path.chmod(mode)
     with pytest.raises(SettingsError, match="chmod 700"):
-        run_files.private_directory(path)
+        run_folders.private_directory(path)
 
 
 def test_folder_that_is_a_link_is_refused(tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_folder_that_is_a_link_is_refused(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir(mode=0o700)
     (tmp_path / "link").symlink_to(tmp_path / "real")
     with pytest.raises(SettingsError, match="a link"):
-        run_files.private_directory(tmp_path / "link")
+        run_folders.private_directory(tmp_path / "link")
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can make a folder that is somebody else's")
@@ -52,7 +52,7 @@ def test_folder_of_somebody_else_is_refused(tmp_path: Path) -> None:
     path.mkdir(mode=0o700)
     os.chown(path, 65534, 65534)
     with pytest.raises(SettingsError, match="uid 65534"):
-        run_files.private_directory(path)
+        run_folders.private_directory(path)
 
 
 def test_path_over_the_limit_is_refused_before_it_is_bound(tmp_path: Path) -> None:
