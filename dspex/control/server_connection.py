@@ -16,17 +16,19 @@ from typing import Any
 
 from dspex_worker.wire import FrameBuffer, Malformed, OverLimit, Unencodable
 
-from ..errors import DspexError, FrameTooLarge, PoolSaturated, ProtocolError, UnavailableError
+from ..errors import DspexError, PoolSaturated, UnavailableError
 from ..events import Name
 from ..pools.inspection import ClientRow
 from . import error_messages, peer_credentials, protocol
 from .backlog import BIG, Backlog, LargeRequests
+from .client_callbacks import ClientCallbacks
 from .connection_places import ConnectionPlaces
 from .handlers import Handlers
 from .held_requests import HeldRequests
 from .protocol import Kind, Message, Role
-from .refusals import because, refusal, refuse, reject
+from .refusals import REFUSALS, because, refusal, refuse, reject, unsendable
 from .request_fields import Fields
+from .served_calls import Answered, NotedError
 from .server_writer import ServerWriter
 from .stream_credit import StreamCredit
 from .throttled_events import ThrottledEvents
@@ -60,6 +62,7 @@ class ServerConnection:
         self._handlers = handlers
         self._resources = resources
         self._answers = ServerWriter(writer, client=client, backlog=resources.backlog, events=resources.events)
+        self._callbacks = handlers.callbacks = ClientCallbacks(self._send)
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._credits: dict[int, StreamCredit] = {}
         self._has_turn = False  # to read a large request
@@ -70,7 +73,7 @@ class ServerConnection:
         try:
             if await self._accept():
                 await self._read_forever()
-        except UnavailableError as error:
+        except REFUSALS as error:
             self._resources.events.emit(Name.CLIENT_REFUSED, type(error).__name__, client=self.client)
             await reject(self._writer, error)
         except (Malformed, TimeoutError) as error:
@@ -136,10 +139,12 @@ class ServerConnection:
         message = await asyncio.wait_for(self._first_message(), HELLO_PATIENCE)
         if message is None:
             return False
-        role = str(protocol.hello(message).get("role", Role.CLIENT))
+        hello = protocol.hello(message)
+        role = str(hello.get("role", Role.CLIENT))
+        greeting = self._handlers.begin(role, hello)
         if (displaced := self._resources.places.admit(self, role)) is not None:
             displaced.dismiss("another operator came, and this one was quiet longest")
-        await self._send(Kind.HELLO, protocol.MAGIC, *protocol.VERSION, self._handlers.begin(role))
+        await self._send(Kind.HELLO, protocol.MAGIC, *protocol.VERSION, greeting)
         return True
 
     async def _first_message(self) -> Message | None:
@@ -209,6 +214,8 @@ class ServerConnection:
             case [Kind.CREDIT, id, count]:
                 if credit := self._credits.get(id):
                     credit.add(count)
+            case [Kind.RESULT | Kind.ERROR | Kind.CHUNK | Kind.END, *_]:
+                self._callbacks.take(message)
             case _:
                 raise Malformed(f"a client does not send {Kind(message[0]).name} messages")
 
@@ -244,11 +251,12 @@ class ServerConnection:
         """Run one request and send its outcome; a cancelled one sends nothing."""
         try:
             if credit is None:
-                await self._send_value(Kind.RESULT, id, await self._handlers.answer(verb, fields))
+                answer = await self._handlers.answer(verb, fields, id)
+                await self._send_value(Kind.RESULT, id, answer.value, answer.notes)
             else:
                 await self._stream(id, verb, fields, credit)
         except (Unencodable, OverLimit) as error:
-            await self._send_error(id, _unsendable(error))
+            await self._send_error(id, unsendable(error))
         except OSError as error:
             if isinstance(error, DspexError | TimeoutError):
                 await self._send_error(id, error)
@@ -256,25 +264,26 @@ class ServerConnection:
             await self._send_error(id, error)
 
     async def _stream(self, id: int, verb: str, fields: Fields, credit: StreamCredit) -> None:
-        async with contextlib.aclosing(self._handlers.chunks(verb, fields)) as chunks:
-            value = None
+        async with contextlib.aclosing(self._handlers.chunks(verb, fields, id)) as chunks:
+            value, notes = None, None
             async for is_last, item in chunks:
                 if is_last:
-                    value = item
+                    value, notes = (item.value, item.notes) if isinstance(item, Answered) else (item, None)
                     break
                 await credit.take()
                 await self._send_value(Kind.CHUNK, id, item)
-        await self._send_value(Kind.END, id, value)
+        await self._send_value(Kind.END, id, value, notes)
 
-    async def _send_error(self, id: int, error: BaseException) -> None:
+    async def _send_error(self, id: int, raised: BaseException) -> None:
+        error, notes = (raised.error, raised.notes) if isinstance(raised, NotedError) else (raised, None)
         with contextlib.suppress(OSError):
-            await self._send(Kind.ERROR, id, error_messages.describe(error), None)
+            await self._send(Kind.ERROR, id, error_messages.describe(error), notes)
 
     async def _send(self, kind: Kind, *fields: object) -> None:
         await self._answers.send(protocol.send(kind, *fields))
 
-    async def _send_value(self, kind: Kind, id: int, value: object) -> None:
-        await self._answers.send(protocol.send_value(kind, id, value))
+    async def _send_value(self, kind: Kind, id: int, value: object, notes: dict[str, Any] | None = None) -> None:
+        await self._answers.send(protocol.send_value(kind, id, value, notes))
 
     async def _end(self) -> None:
         """Cancel what it asked for, drop its sessions, close its socket."""
@@ -297,9 +306,3 @@ class ServerResources:
     large_requests: LargeRequests
     held: HeldRequests
     events: ThrottledEvents
-
-
-def _unsendable(error: Unencodable | OverLimit) -> DspexError:
-    if isinstance(error, OverLimit):
-        return FrameTooLarge("worker", error.limit, error.actual, what=error.what)
-    return ProtocolError(f"The answer cannot be sent: {error}.")
