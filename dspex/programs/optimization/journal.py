@@ -27,7 +27,7 @@ from .journal_lines import FORMAT, VERSION, DamagedLine, LineReader, encoded
 
 SYNC_EVERY = 1.0  # seconds
 LOCK_PATIENCE = 0.2  # seconds: who lists journals has one for a moment
-LINE_MOST = 1 << 30  # bytes
+LINE_MOST = 256 * 1024 * 1024  # bytes
 _FIRST = f'{{"kind": "journal", "format": "{FORMAT}", "version": '.encode("ascii")
 _VERSION = re.compile(re.escape(_FIRST) + rb"(\d{1,9}), ")
 
@@ -184,6 +184,8 @@ class Journal:
         place = 0
         self._require_own_kind()
         while line := self._file.readline(LINE_MOST):
+            if len(line) == LINE_MOST and not line.endswith(b"\n"):
+                raise self._damaged(DamagedLine(self._lines.number + 1, f"is longer than {LINE_MOST:,} bytes"))
             if not line.endswith(b"\n"):
                 self._cut(place, len(line))
                 break
@@ -196,7 +198,15 @@ class Journal:
                     self._cut(place, len(line))
                     break
                 raise self._damaged(error) from None
-            self._take(record, place, len(line))
+            try:
+                self._take(record, place, len(line))
+            except (
+                LookupError,
+                TypeError,
+                ValueError,
+                ArithmeticError,
+            ):  # whoever knows the sums can write anything under them
+                raise self._damaged(DamagedLine(self._lines.number, "is of another shape")) from None
             place += len(line)
         if self._lines.number == 0:  # it ended before its first line did: of no job anything was paid
             raise self._foreign()

@@ -62,9 +62,12 @@ class LineReader:
         digest = tail[len(_MARK) : -2]
         if digest != _sum(self.sum, head):
             raise DamagedLine(self.number + 1, "does not have the checksum that it says, or one before it is missing")
+        try:
+            record: dict[str, Any] = json.loads(head + "}")
+        except (ValueError, RecursionError):
+            raise DamagedLine(self.number + 1, "is no JSON object, or nested too deep") from None
         self.number += 1
         self.sum = digest
-        record: dict[str, Any] = json.loads(head + "}")
         return record
 
 

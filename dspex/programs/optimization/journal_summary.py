@@ -18,7 +18,7 @@ from .journal_file import fault_of
 from .journal_lines import FORMAT, VERSION, DamagedLine, LineReader
 from .scored_candidate import OWN_KINDS
 
-LINE_MOST = 1 << 30  # bytes
+LINE_MOST = 256 * 1024 * 1024  # bytes
 _FIRST = re.compile(rb'\{"kind": "journal", "format": "' + FORMAT.encode("ascii") + rb'", "version": (\d{1,9}), ')
 
 

@@ -294,19 +294,21 @@ def test_requests_that_wait_for_workers_are_bounded_in_bytes(
     monkeypatch.setattr(held_requests, "ONE_MOST", 3_000_000)
     monkeypatch.setattr(held_requests, "ALL_MOST", 4_000_000)
     monkeypatch.setattr(held_requests, "ONE_LEAST", 100_000)
-    held = [silent(service.path) for _ in range(3)]
-    for sock in held:
+    occupier, *held = (silent(service.path) for _ in range(4))
+    occupied = {"pool": "faults", "command": "sleep", "arguments": {"seconds": 60}}
+    asked = {"pool": "faults", "command": "echo", "arguments": {"x": b"x" * 1_400_000}}
+    for sock in (occupier, *held):
         sock.sendall(HELLO)
         assert sock.recv(65536)
-        for number in range(3):
-            asked = {"pool": "faults", "command": "sleep", "arguments": {"seconds": 60, "x": b"x" * 1_400_000}}
-            sock.sendall(protocol.send(Kind.CALL, 2 * number + 1, "call", asked, {}))
+        for number in range(3 if sock in held else 32):
+            fields = asked if sock in held else occupied
+            sock.sendall(protocol.send(Kind.CALL, 2 * number + 1, "call", fields, {}))
+        eventually(lambda: supervisor.stats()["faults"]["queued"] > 0, what="every worker is occupied")
     refused = [message for sock in held for message in refusals(sock.recv(65536))]
     assert refused and all("bytes for requests that wait" in message for message in refused)
-    eventually(lambda: supervisor.stats()["faults"]["in_flight"] > 0, what="some run")
-    assert service._resources.held._total <= 4_000_000
-    assert client.call("faults", "ping")
-    for sock in held:
+    assert 1_400_000 < service._resources.held._total <= 4_000_000
+    assert client.stats()
+    for sock in (occupier, *held):
         sock.close()
     eventually(lambda: service._resources.held._total == 0, what="what ended is let go")
     assert len(client.call("faults", "echo", {"x": b"y" * 2_500_000})["x"]) == 2_500_000
