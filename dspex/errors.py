@@ -476,6 +476,43 @@ class OptimizationFailed(DspexError):
     """An optimizer ended without a usable program (its metric or its language model kept failing)."""
 
 
+class JobNotCancelled(DspexError):
+    """A job of another process was asked to end and did not within `waited` seconds; `pid` is that process, if known.
+
+    The request was taken back.
+    """
+
+    retryable: Retryable = "now"
+
+    def __init__(self, job: str, *, pid: int | None, waited: float) -> None:
+        self.job = job
+        self.pid = pid
+        self.waited = waited
+        where = "a process that the system does not name" if pid is None else f"process {pid}"
+        super().__init__(
+            f"The job {job} runs in {where}, and did not end within {waited:g} s of being asked: that may be stopped, "
+            f"or have an older version of DSPex. Ask again, or interrupt it there (Ctrl-C, kill -INT {pid or 'PID'})."
+        )
+
+
+class MetricTimeout(DspexError, TimeoutError):
+    """A metric did not score an example within `limit` seconds; `metric` is its name, `example` says which it was.
+
+    `left` counts the threads of this process that such metrics hold on to.
+    """
+
+    def __init__(self, metric: str, *, example: str, limit: float, left: int = 0) -> None:
+        self.metric = metric
+        self.example = example
+        self.limit = limit
+        self.left = left
+        held = f" What hangs goes on in its thread; this process has {left} such." if left else ""
+        super().__init__(
+            f"The metric {metric} did not score {example} within {limit:g} s (metric_timeout). Look at what it waits "
+            f"for, or give it more time with metric_timeout=.{held}"
+        )
+
+
 class EvaluationFailed(DspexError):
     """An evaluation ended without a score: no row could be scored, or `max_errors` rows failed; `partial` has the rows.
 

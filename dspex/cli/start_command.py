@@ -6,7 +6,6 @@ handlers and a log handler: the library does neither.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import functools
 import json
@@ -16,15 +15,21 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import click
 
 from ..config import Config, load
 from ..control import run_files
 from ..errors import SettingsError
 from ..lm.redaction import redact
 from .exit_codes import FAILED, OK, USAGE
-from .target import print_error, print_line, socket_of
+from .option_types import POSITIVE, SPAN
+from .printing import print_error, print_line
+from .shared_options import command, gathered, target_options
+from .target import Target
 
 if TYPE_CHECKING:
     from ..pools.supervisor import Supervisor
@@ -36,9 +41,43 @@ REPORT_MOST = 2000  # characters of an error: whole in what a pipe takes at once
 logger = logging.getLogger("dspex")
 
 
-def start(options: argparse.Namespace) -> int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartOptions:
+    """What `dspex start` is told; `report_fd`: where the command that started it waits for a word."""
+
+    config: str | None
+    lm: str | None
+    foreground: bool
+    grace: float | None
+    max_clients: int | None
+    log_level: str
+    report_fd: int
+    as_json: bool
+    target: Target
+
+
+@command("start")
+@target_options
+@click.option("--config", metavar="FILE", type=click.Path(), help="Settings file (default: $DSPEX_CONFIG, else none).")
+@click.option("--lm", metavar="MODEL", help="The default language model, such as openai/gpt-4o-mini.")
+@click.option(
+    "--foreground/--daemon",
+    "foreground",
+    default=True,
+    help="Stay in this terminal (the default), or return once it is ready; then it logs to a file.",
+)
+@click.option("--grace", type=SPAN, metavar="S", help="For running calls at a stop (default: the pools').")
+@click.option(
+    "--max-clients", type=POSITIVE, metavar="N", help="Connected at once (default: [control] max_clients, else 64)."
+)
+@click.option(
+    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
+)
+@click.option("--report-fd", type=int, default=-1, hidden=True)
+@gathered(StartOptions, "options")
+def start(options: StartOptions) -> int:
     """Run until told to stop; with --daemon, start such a process and wait until it is ready."""
-    if options.daemon:
+    if not options.foreground:
         return _start_in_background(options)
     report = StartReport(options.report_fd)
     try:
@@ -76,16 +115,18 @@ class StartReport:
         return True
 
 
-def _run(options: argparse.Namespace, report: StartReport) -> int:
+def _run(options: StartOptions, report: StartReport) -> int:
     from ..control.server import Service
     from ..pools.supervisor import Supervisor
     from ..programs.optimization.job_settings import job_settings
     from ..services.services import services_of
+    from .process_memory import give_memory_back
     from .process_privacy import hide_from_workers
     from .service_loop import ServiceLoop
     from .stderr_log import logging_to_stderr
 
     hide_from_workers()
+    give_memory_back()
     _fill_standard_descriptors()
     if options.report_fd >= 0:
         os.set_inheritable(options.report_fd, False)
@@ -95,8 +136,8 @@ def _run(options: argparse.Namespace, report: StartReport) -> int:
     jobs = job_settings(config.tables)  # what is wrong there is said now, not when a job begins
     supervisor = Supervisor(config)
     _provide_lm(supervisor, config, options.lm)
-    path = socket_of(options)
-    name = options.name or path.stem
+    path = options.target.path
+    name = options.target.name or path.stem
     services_of(supervisor).jobs.starter = functools.partial(_start_job, supervisor)
 
     def ready() -> bool:
@@ -172,9 +213,9 @@ def _fill_standard_descriptors() -> None:
 # -- in the background -------------------------------------------------------------------------------------------------
 
 
-def _start_in_background(options: argparse.Namespace) -> int:
+def _start_in_background(options: StartOptions) -> int:
     """Start ourselves anew, detached, and wait for its report: no fork of a process that has threads or a terminal."""
-    path = socket_of(options)
+    path = options.target.path
     run_files.private_directory(path.parent)
     log = path.with_suffix(".log")
     reading, writing = os.pipe()
@@ -223,9 +264,16 @@ def _end_of(code: int | None) -> str:
     return f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
 
 
-def _launch(options: argparse.Namespace, path: Path, log: Path, report: int) -> subprocess.Popen[bytes]:
+def _launch(options: StartOptions, path: Path, log: Path, report: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "dspex.cli", "start", "--foreground", "--socket", str(path)]
-    command += ["--name", options.name or path.stem, "--log-level", options.log_level, "--report-fd", str(report)]
+    command += [
+        "--name",
+        options.target.name or path.stem,
+        "--log-level",
+        options.log_level,
+        "--report-fd",
+        str(report),
+    ]
     for option in ("--config", "--lm", "--grace", "--max-clients"):
         if (value := getattr(options, option[2:].replace("-", "_"))) is not None:
             command += [option, _as_argument(option, value)]

@@ -1,45 +1,42 @@
-"""`dspex status` and `dspex health`: print the state of a live supervisor. They start nothing."""
+"""`dspex status`: print the state of a live supervisor."""
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import click
+
 from .exit_codes import FAILED, OK, STARTING
-from .target import connect, print_json, print_line
+from .option_types import SPAN
+from .printing import print_json, print_line
+from .shared_options import command, target_options
+from .target import Target
 
 LIVE = ("queued", "running", "cancelling")  # jobs
 
 
-def status(options: argparse.Namespace) -> int:
+@command("status")
+@target_options
+@click.option(
+    "--watch", is_flag=False, flag_value="1", type=SPAN, metavar="[S]", help="Again every S seconds (default: 1)."
+)
+def status(target: Target, watch: float | None, as_json: bool) -> int:
     """Print it once, or again and again with --watch; the exit code says how it is."""
-    with connect(options) as client:
+    with target.connect() as client:
         while True:
             seen = client.status()
-            if options.json:
-                print_json(seen, indent=None if options.watch else 2)
+            if as_json:
+                print_json(seen, indent=None if watch else 2)
             else:
-                if options.watch and sys.stdout.isatty():
+                if watch and sys.stdout.isatty():
                     sys.stdout.write("\x1b[H\x1b[2J")
                 print_line(render(seen))
-            if options.watch is None:
+            if watch is None:
                 return exit_code(seen["health"])
-            time.sleep(options.watch)
-
-
-def health(options: argparse.Namespace) -> int:
-    """Print a line for each pool."""
-    with connect(options) as client:
-        rows = client.health()
-    if options.json:
-        print_json(rows)
-    else:
-        for row in rows.values():
-            print_line(f"{row['pool']}: {row['state']}{': ' + row['reason'] if row['reason'] else ''}")
-    return exit_code(rows)
+            time.sleep(watch)
 
 
 def exit_code(health: Mapping[str, Any]) -> int:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import math
 import signal
 from pathlib import Path
+
+import click
 
 from ..control.command_client import DirectClient
 from ..control.process_end import ProcessEnd
@@ -13,24 +14,31 @@ from ..control.process_identity import Life
 from ..control.unreachable import explained
 from ..errors import DspexError, NotRunning
 from .exit_codes import FAILED, OK
-from .target import print_line, socket_of
+from .option_types import SPAN
+from .printing import print_line
+from .shared_options import command, target_options
+from .target import Target
 
 PATIENCE = 30.0  # seconds for the end itself, beyond the grace
 CLOSING = 1.0  # seconds that a process which has closed its socket takes to exit
 
 
-def stop(options: argparse.Namespace) -> int:
+@command("stop")
+@target_options
+@click.option("--grace", type=SPAN, metavar="S", help="For running calls (default: the pools').")
+@click.option("--now", is_flag=True, help="End running calls; kill it if it does not answer.")
+def stop(target: Target, grace: float | None, now: bool, as_json: bool) -> int:
     """Ask it to stop and wait; one that does not accept the request is signalled, with --now killed.
 
     The exit code is 0 only if it is known to have ended, without cutting a call as far as is known.
     """
-    path = socket_of(options)
-    grace = 0.0 if options.now else options.grace
+    path = target.path
+    grace = 0.0 if now else grace
     with ProcessEnd(path) as ending:
         try:
             wait = _ask(ending, path, grace)
         except Exception as error:  # whatever it is: the operator wants it stopped, not an error alone
-            return _stop_by_signal(ending, error, grace=grace, now=options.now)
+            return _stop_by_signal(ending, error, grace=grace, now=now)
         return _report(ending, ending.wait(wait + PATIENCE), wait + PATIENCE)
 
 

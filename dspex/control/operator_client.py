@@ -147,3 +147,8 @@ class OperatorClient(ABC):
         except (InterruptedCall, NotRunning):
             return False
         return True
+
+
+def patience(timeout: float | None) -> float:
+    """Return how long to wait for an answer that the supervisor gives within `timeout` seconds."""
+    return math.inf if timeout is None else timeout + MARGIN

@@ -10,11 +10,12 @@ from ..pools.pool import Pool
 
 
 def facts_of(pool: Pool) -> dict[str, Any]:
-    """Return what programs ask a pool about: what it imports, where, and how much at a time."""
+    """Return what programs ask a pool about: what it runs and imports, where, and how much at a time."""
     config = pool.config
     return {
         "imports": list(config.imports),
         "python": str(config.python),
+        "bridge": str(config.bridge),
         "concurrency": config.concurrency,
         "call_timeout": config.call_timeout,
     }
@@ -27,6 +28,7 @@ class ServedPoolFacts:
     name: str
     imports: tuple[str, ...] = ()
     python: str = ""
+    bridge: str = "dspy"
     concurrency: int = 1
     call_timeout: float = 120.0  # seconds
     lms: str | None = None
@@ -34,5 +36,5 @@ class ServedPoolFacts:
     @classmethod
     def of(cls, name: str, told: Mapping[str, Any]) -> ServedPoolFacts:
         """Return the facts of a hello."""
-        known = {key: told[key] for key in ("python", "concurrency", "call_timeout") if key in told}
+        known = {key: told[key] for key in ("python", "bridge", "concurrency", "call_timeout") if key in told}
         return cls(name, tuple(told.get("imports", ())), **known)

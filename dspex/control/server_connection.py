@@ -16,7 +16,7 @@ from typing import Any
 
 from dspex_worker.wire import FrameBuffer, Malformed, OverLimit, Unencodable
 
-from ..errors import DspexError, PoolSaturated
+from ..errors import DspexError, PoolSaturated, UnavailableError
 from ..events import Name
 from ..pools.inspection import ClientRow
 from . import error_messages, peer_credentials, protocol
@@ -24,6 +24,7 @@ from .backlog import BIG, Backlog, LargeRequests
 from .client_callbacks import ClientCallbacks
 from .connection_places import ConnectionPlaces
 from .handlers import Handlers
+from .held_requests import HeldRequests
 from .protocol import Kind, Message, Role
 from .refusals import REFUSALS, because, refusal, refuse, reject, unsendable
 from .request_fields import Fields
@@ -65,6 +66,7 @@ class ServerConnection:
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._credits: dict[int, StreamCredit] = {}
         self._has_turn = False  # to read a large request
+        self._held = 0  # bytes of its requests under way
 
     async def serve(self) -> None:
         """Answer it until it goes away."""
@@ -162,7 +164,7 @@ class ServerConnection:
             is_progress = False
             for body in self._frames.feed(data):
                 is_progress = True
-                await self._on_message(protocol.read_request(body))
+                await self._on_message(protocol.read_request(body), len(body))
             if not (pending := self._frames.pending):
                 self._end_turn()
                 due = None
@@ -202,10 +204,10 @@ class ServerConnection:
             self._has_turn = False
             self._resources.large_requests.end_turn()
 
-    async def _on_message(self, message: Message) -> None:
+    async def _on_message(self, message: Message, size: int) -> None:
         match message:
             case [Kind.CALL, id, verb, fields, meta]:
-                await self._begin(id, verb, fields, meta)
+                await self._begin(id, verb, fields, meta, size)
             case [Kind.CANCEL, id]:
                 if task := self._tasks.get(id):
                     task.cancel()
@@ -217,23 +219,31 @@ class ServerConnection:
             case _:
                 raise Malformed(f"a client does not send {Kind(message[0]).name} messages")
 
-    async def _begin(self, id: int, verb: str, fields: Fields, meta: dict[str, Any]) -> None:
+    async def _begin(self, id: int, verb: str, fields: Fields, meta: dict[str, Any], size: int) -> None:
         if id in self._tasks:
             raise Malformed(f"request id {id} is in use")
         self.active_at = asyncio.get_running_loop().time()
         if len(self._tasks) >= MAX_IN_FLIGHT:
             busy = PoolSaturated("control", queued=len(self._tasks), limit=MAX_IN_FLIGHT, retry_after=0.1)
-            await self._send(Kind.ERROR, id, error_messages.describe(busy), None)
+            await self._send_error(id, busy)
             return
+        try:
+            self._resources.held.hold(self._held, size)
+        except UnavailableError as error:
+            await self._send_error(id, error)
+            return
+        self._held += size
         first = meta.get("credit")
         credit = StreamCredit(first) if isinstance(first, int) else None
         if credit is not None:
             self._credits[id] = credit
         task = asyncio.get_running_loop().create_task(self._answer(id, verb, fields, credit))
         self._tasks[id] = task
-        task.add_done_callback(functools.partial(self._discard, id))
+        task.add_done_callback(functools.partial(self._discard, id, size))
 
-    def _discard(self, id: int, _: asyncio.Task[None]) -> None:
+    def _discard(self, id: int, size: int, _: asyncio.Task[None]) -> None:
+        self._resources.held.release(size)
+        self._held -= size
         self._tasks.pop(id, None)
         self._credits.pop(id, None)
 
@@ -294,4 +304,5 @@ class ServerResources:
     places: ConnectionPlaces[ServerConnection]
     backlog: Backlog
     large_requests: LargeRequests
+    held: HeldRequests
     events: ThrottledEvents

@@ -26,12 +26,13 @@ from .accounts import Accounts
 from .call_observers import CallObservers
 from .code import CodeStore
 from .described_lms import DescribedLMs
-from .kept_answers import kept, kept_answers
+from .kept_answers import akept, kept, kept_answers
 from .metrics import Metrics
 from .running_jobs import RunningJobs
 from .served_lms import is_served_ref, lm_of_ref
 from .tools import ToolSets
 
+LATER_S = 1.0  # that a request may take beyond its call, which ends first, as CallTimeout, and ends the request
 _making = threading.Lock()
 
 
@@ -55,7 +56,8 @@ class Services:
         supervisor.register("lm.request", self._forward)
         supervisor.register("lm.describe", self.described_lms.describe)
         supervisor.register("tool.call", kept(self.tools.call))
-        supervisor.register("metric.call", kept(self.metrics.call))
+        supervisor.register("metric.call", akept(self.metrics.call))
+        supervisor.register("metric.spread", self.metrics.call_here)  # computed anew where it is asked again
         supervisor.register("call.seen", self.call_observers.seen)
         supervisor.register("code.get", self.code.get)
         supervisor.register("code.path", self.code.path)
@@ -97,7 +99,8 @@ class Services:
         return answers.of_lm(request.arguments, functools.partial(self._forwarded, request))
 
     def _forwarded(self, request: Callback) -> AsyncGenerator[Any, None]:
-        return self.client.aforward(request.arguments, deadline=request.deadline, origin=self._origin(request))
+        deadline = request.deadline + LATER_S
+        return self.client.aforward(request.arguments, deadline=deadline, origin=self._origin(request))
 
     def _origin(self, request: Callback) -> Origin:
         """Return who pays for a worker's request, and who emits its events with the call's ids."""

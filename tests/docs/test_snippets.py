@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from dspex.cli.parser import parser
+
 from dspex.testing import FakeLM
 from tests.support.docs import pages, scripted_model
 from tests.support.docs.pages import Block

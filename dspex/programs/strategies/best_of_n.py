@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from dspex_worker.user_calls import Mismatch, require_result, score_in
 
 from ...errors import CallTimeout, CheckFailed, InvalidInput, RemoteError, SettingsError
-from ...services.metrics import MetricJob
+from ...services.metric_job import MetricJob
 from ...types.example import Example
 from ...types.prediction import Prediction
 from ..calling.program import Program
