@@ -174,7 +174,7 @@ class ServedCalls:
 
     def _told(self, error: Exception, fields: Fields, spent: Account) -> Exception:
         """Return a call's error as the client gets it: of a service that stops, whether it may be tried again."""
-        if isinstance(error, PoolClosed) and not self._supervisor.is_running:
+        if isinstance(error, PoolClosed) and (error.is_stopping or not self._supervisor.is_running):
             error.retryable = "if_idempotent" if error.was_running else "now"
         return NotedError(error, {"spent": spent.stats()}) if fields.get("notes") is True else error
 
