@@ -222,7 +222,8 @@ class PoolUnhealthy(UnavailableError):
 class PoolClosed(UnavailableError):
     """The supervisor is not started, is stopping or has stopped; `was_running` if it ended the call in its worker.
 
-    `is_stopping` tells that from a pool that drains. Its own process makes another supervisor; a client of a service that stops may try again once that is back.
+    `is_stopping` tells that from a pool that drains. Its own process makes another supervisor; a client of a service
+    that stops may try again once that is back.
     """
 
     retryable: Retryable = "no"
