@@ -85,6 +85,9 @@ fuzz: $(READY)   ## mutated frames, odd words of workers, hostile replies of mod
 soak: $(READY)   ## twenty minutes of everything at once: calls, sessions, streams, faults, recycling; prints every slope
 	$(BIN)/python -m tests.support.chaos.soak --minutes 20 --warm-up 240 $(ARGS)
 
+clients: $(READY) ## four client processes on one service, 250 calls each at once; one and the service are killed
+	$(BIN)/python -m tests.support.client_load $(ARGS)
+
 kills: $(READY)  ## a million calls with a worker killed every 10,000, then a minute of a kill per second
 	$(BIN)/python -m tests.support.chaos.kills --calls 1000000 --kill-every 10000
 	$(BIN)/python -m tests.support.chaos.kills --calls 600000 --kill-every-s 1

@@ -154,6 +154,8 @@ class Defaults:
         """Stop the default supervisor; the next need starts another."""
         with self._lock:
             supervisor, self._supervisor = self._supervisor, None
+            if self._is_given:  # its language models went with it
+                self._is_given, self._found, self._of_tables = False, None, None
         if supervisor is not None:
             supervisor.release()
 

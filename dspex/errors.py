@@ -222,11 +222,13 @@ class PoolUnhealthy(UnavailableError):
 class PoolClosed(UnavailableError):
     """The supervisor is not started, is stopping or has stopped; `was_running` if it ended the call in its worker.
 
-    Its own process makes another supervisor; a client of a service that stops may try again once that is back.
+    `is_stopping` tells that from a pool that drains. Its own process makes another supervisor; a client of a service
+    that stops may try again once that is back.
     """
 
     retryable: Retryable = "no"
     was_running: bool = False
+    is_stopping: bool = False
 
 
 class NotRunning(UnavailableError, ConnectionError):

@@ -24,7 +24,7 @@ from . import run_files
 from .call_request import CallRequestOptions, StreamRequestOptions, call_request, events_request, stream_request
 from .client_events import follow
 from .client_jobs import ClientJobs
-from .client_pool import ClientPool, find_pool
+from .client_pool import ANSWERS, ClientPool, find_pool, is_of_programs
 from .client_session import ClientSession
 from .client_supervision import ClientSupervision
 from .protocol import Verb
@@ -221,8 +221,13 @@ class Client(ClientSupervision, ClientJobs):
                 write_log(Event(Name.CONTROL_HINDERED, {"reason": type(error).__name__, "error": str(error)}))
 
     def _with_notes(self, fields: Fields) -> Fields:
-        """Return a call's fields; in a session, the answer says whether there is state."""
+        """Return a call's fields; in a session, the answer says whether there is state, and of a program what it spent.
+
+        What a program's command asks for comes back here, too.
+        """
+        if is_of_programs(fields):
+            fields = self._with_lms({**fields, "callbacks": ANSWERS, "notes": True})
         return fields if "session" not in fields else {**fields, "notes": True}
 
     def _noted(self, fields: Fields) -> RemoteCall | None:
-        return RemoteCall(str(fields["command"]), self._limit_of(fields)) if "session" in fields else None
+        return RemoteCall(str(fields["command"]), self._limit_of(fields)) if "notes" in fields else None

@@ -208,6 +208,12 @@ def _require_plain(arguments: Mapping[str, Any]) -> None:
         )
 
 
+def is_of_programs(fields: Fields) -> bool:
+    """Whether a command has what programs give theirs: a spec, a metric, or the record of a language model."""
+    arguments = fields.get("arguments")
+    return isinstance(arguments, Mapping) and any(name in arguments for name in ("spec", "metric", "lm"))
+
+
 def cancelled(fields: Fields) -> CallCancelled:
     """Return the error of a call that another thread of its caller gave up."""
     return CallCancelled(

@@ -10,19 +10,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Generator
 from contextlib import contextmanager
+from contextvars import Context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dspex_worker.wire import Malformed, Packed
 
 from ..errors import InvalidInput, PoolClosed
-from ..lm.usage import Account
+from ..lm.usage import Account, counted_by
 from ..pools.call import Call
 from ..pools.call_client import CallClient
 from ..pools.calling_client import calling_client
 from ..pools.durable_sessions import require_state
 from ..pools.pool import Pool
 from ..pools.session import Session, session_key
+from ..pools.streams import AsyncStream
 from ..pools.supervisor import Supervisor
 from ..services.services import services_of
 from . import request_fields
@@ -90,8 +92,12 @@ class ServedCalls:
 
     @contextmanager
     def counted(self) -> Generator[Account]:
-        """Count what is asked in the block for the client, within its budget; yield what the block has spent."""
-        with self._account, Account("call") as spent:
+        """Count what is asked in the block for the client, within its budget; yield what the block has spent.
+
+        A call that is made to answer a callback is not counted in that one's call: the client adds both up.
+        """
+        spent = Account("call")
+        with counted_by(self._account, spent):
             yield spent
 
     # -- calls -------------------------------------------------------------------------------------------------
@@ -103,12 +109,9 @@ class ServedCalls:
             DspexError: what the pool raises.
             NotedError: an error of a call whose client wants to know what was spent.
         """
-        within = fields.get("within")
-        if within is None:
+        context = self._context(fields)
+        if context is None:
             return await self._called(fields, id)
-        if not isinstance(within, int):
-            raise InvalidInput("within must be the number of a callback.", field="within")
-        context = self.callbacks.context_of(within)
         task = asyncio.get_running_loop().create_task(self._called(fields, id), context=context)
         try:
             return await task
@@ -117,6 +120,28 @@ class ServedCalls:
 
     async def stream(self, fields: Fields, id: int) -> AsyncGenerator[Chunk, None]:
         """Yield the chunks of a streaming command, then its value."""
+        context = self._context(fields)
+        made = self._streamed(fields, id) if context is None else context.run(self._streamed, fields, id)
+        stream, spent = made
+        try:
+            async with stream:
+                async for chunk in stream:
+                    yield False, chunk
+                notes = {"worker": stream.worker, "spent": spent.stats(), **self._of_session(fields)}
+                yield True, Answered(stream.value, notes if fields.get("notes") is True else None)
+        except Exception as error:  # any of the call's; what it spent is said beside it
+            raise self._told(error, fields, spent) from None
+
+    def _context(self, fields: Fields) -> Context | None:
+        """Return the contextvars of a call that answers a callback; None for any other."""
+        within = fields.get("within")
+        if within is None:
+            return None
+        if isinstance(within, bool) or not isinstance(within, int):
+            raise InvalidInput("within must be the number of a callback.", field="within")
+        return self.callbacks.context_of(within)
+
+    def _streamed(self, fields: Fields, id: int) -> tuple[AsyncStream, Account]:
         with self.counted() as spent:  # the call keeps the contextvars that it is made in
             stream = self.pool(fields).astream(
                 request_fields.text(fields, "command"),
@@ -127,14 +152,7 @@ class ServedCalls:
                 is_trusted=False,
                 client=self._caller(fields, id),
             )
-        try:
-            async with stream:
-                async for chunk in stream:
-                    yield False, chunk
-                notes = {"worker": stream.worker, "spent": spent.stats(), **self._of_session(fields)}
-                yield True, Answered(stream.value, notes if fields.get("notes") is True else None)
-        except Exception as error:  # any of the call's; what it spent is said beside it
-            raise self._told(error, fields, spent) from None
+        return stream, spent
 
     async def _called(self, fields: Fields, id: int) -> Answered:
         with self.counted() as spent:
@@ -156,7 +174,7 @@ class ServedCalls:
 
     def _told(self, error: Exception, fields: Fields, spent: Account) -> Exception:
         """Return a call's error as the client gets it: of a service that stops, whether it may be tried again."""
-        if isinstance(error, PoolClosed) and not self._supervisor.is_running:
+        if isinstance(error, PoolClosed) and (error.is_stopping or not self._supervisor.is_running):
             error.retryable = "if_idempotent" if error.was_running else "now"
         return NotedError(error, {"spent": spent.stats()}) if fields.get("notes") is True else error
 

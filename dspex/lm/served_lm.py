@@ -22,6 +22,7 @@ from .record_checks import thawed
 SCHEME: Final = "service:"
 DEFAULT: Final = "default"  # the name of the service's own
 REF_MOST: Final = 480  # characters
+FALLBACK: Final = "#"  # between an LM's name and the number of one that it falls back to
 STAND_IN: Final = "the-service-has-it"  # for the key
 _TOLD = (
     "model", "model_type", "api_base", "temperature", "max_tokens", "cache", "n", "timeout", "retries",
@@ -53,6 +54,9 @@ class ServedLM(LM):
         """
         own = dict(changes or {})
         given: dict[str, Any] = {**told, **own}
+        given["fallbacks"] = tuple(
+            ServedLM(port, f"{name}{FALLBACK}{at}", facts) for at, facts in enumerate(told.get("fallbacks", ()))
+        )
         super().__init__(given.pop("model"), api_key=STAND_IN, **given)
         self._put("_port", port)
         self._put("served_as", name)
@@ -137,5 +141,7 @@ def told_of(lm: LM) -> dict[str, Any]:
         return {"model": lm.model, "direct": True}  # workers ask it, whose record the service makes itself
     settings = lm.settings()
     told = {name: _plain(settings[name]) for name in _TOLD if settings.get(name) is not None}
+    if known := [told_of(each) for each in lm.fallbacks if not each.direct and each.account is None]:
+        told["fallbacks"] = known
     told["api_base"] = lm.api_base  # without its query, which may name a subscription
     return told | {name: thawed(value) for name, value in lm.config if name in CHANGEABLE}

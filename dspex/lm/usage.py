@@ -7,10 +7,11 @@ nothing. Only requests whose price is known have a cost: the others are counted 
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import itertools
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BudgetExceeded, SettingsError
@@ -154,6 +155,17 @@ class Account:
 
     def __repr__(self) -> str:
         return f"<account {self.name!r}: {self.requests} requests, {self.tokens} tokens, {self.cost_usd:.4f} USD>"
+
+
+@contextlib.contextmanager
+def counted_by(*accounts: Account) -> Generator[None]:
+    """Count what is asked inside the block in these accounts, and in none that was open before."""
+    token = _open.set(accounts)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):  # a generator that another context closes
+            _open.reset(token)
 
 
 class UsageMeter:

@@ -107,7 +107,9 @@ def error_for(instruction: Fail, call: EndedCall, pool: PoolFacts, worker: Calle
             )
         case EndReason.CLOSED:
             why = "its supervisor is stopping or has stopped" if pool.is_over else "it is draining"
-            return errors.PoolClosed(f"Pool {pool.name!r} is closed: {why}.")
+            closed = errors.PoolClosed(f"Pool {pool.name!r} is closed: {why}.")
+            closed.is_stopping = pool.is_over
+            return closed
 
 
 def cause_of(worker: CalledWorker) -> str:
@@ -193,7 +195,7 @@ def describe_raised(error: BaseException) -> dict[str, Any]:
 def _died(call: EndedCall, pool: PoolFacts, worker: CalledWorker | None, started: errors.Started) -> errors.DspexError:
     if worker is None:
         closed = errors.PoolClosed(f"Pool {pool.name!r} was stopped while the call {call.command!r} ran.")
-        closed.was_running = True
+        closed.was_running = closed.is_stopping = True
         return closed
     if worker.over is not None:
         return errors.WorkerMemoryExceeded(

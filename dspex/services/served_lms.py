@@ -7,7 +7,7 @@ from typing import Any
 from .. import defaults
 from ..errors import LMConfigurationError, NotConfigured
 from ..lm.record import LM
-from ..lm.served_lm import DEFAULT, SCHEME, read_ref, told_of
+from ..lm.served_lm import DEFAULT, FALLBACK, SCHEME, read_ref, told_of
 from ..pools.supervising import Supervising
 
 
@@ -18,7 +18,10 @@ def lm_of_ref(ref: str, supervisor: Supervising) -> LM:
         LMConfigurationError, NotConfigured: there is none, or it cannot be changed so.
     """
     name, changes = read_ref(ref)
+    name, _, at = name.partition(FALLBACK)
     lm = _named(name, supervisor)
+    if at:
+        lm = _fallback(lm, at)
     return lm.replace(**changes) if changes else lm
 
 
@@ -36,6 +39,14 @@ def told_lms(supervisor: Supervising) -> dict[str, dict[str, Any]]:
     except NotConfigured:
         pass
     return told
+
+
+def _fallback(lm: LM, at: str) -> LM:
+    """Return one of the LMs that this one falls back to, as its clients count them."""
+    told = [each for each in lm.fallbacks if not each.direct and each.account is None]
+    if not at.isdecimal() or int(at) >= len(told):
+        raise LMConfigurationError(f"{lm.model!r} falls back to {len(told)} language models that clients may name.")
+    return told[int(at)]
 
 
 def _named(name: str, supervisor: Supervising) -> LM:

@@ -99,7 +99,7 @@ def main() -> None:
     if len(sys.argv) == 2:
         calls = int(sys.argv[1])
     began = time.monotonic()
-    with served(size=2, concurrency=8) as service:
+    with served(size=2, concurrency=8, queue_limit=max(1000, clients * calls)) as service:
         results = run(service, clients=clients, calls=calls)
         with Client(service.socket) as client:
             in_flight = {name: row["in_flight"] + row["queued"] for name, row in client.stats().items()}

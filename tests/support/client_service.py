@@ -108,7 +108,12 @@ class ServiceOfPrograms:
 
 @contextlib.contextmanager
 def served(
-    *, size: int = 2, concurrency: int = 4, more: str = "", pools: tuple[str, ...] = ("dspy", "mipro", "faults")
+    *,
+    size: int = 2,
+    concurrency: int = 4,
+    queue_limit: int = 1000,
+    more: str = "",
+    pools: tuple[str, ...] = ("dspy", "mipro", "faults"),
 ) -> Iterator[ServiceOfPrograms]:
     """Yield a running service; `more` is added to its settings."""
     folder = Path(tempfile.mkdtemp(prefix="dspex-"))
@@ -117,7 +122,8 @@ def served(
         FakeLM(by_field={"answer": "cheap"}, model="openai/cheap", api_key=KEY) as cheap,
     ):
         (folder / "client_modules.py").write_text(MODULES)
-        settings = _settings(folder, lm, cheap, size, concurrency, pools) + more
+        each = f"size = {size}\nconcurrency = {concurrency}\nqueue_limit = {queue_limit}"
+        settings = _settings(folder, lm, cheap, each, pools) + more
         (folder / "dspex.toml").write_text(settings)
         (folder / "dspex.toml").chmod(0o600)
         env = {"DSPEX_RUNTIME_DIR": str(folder), "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "workers")))}
@@ -135,11 +141,11 @@ def served(
             shutil.rmtree(folder)
 
 
-def _settings(folder: Path, lm: FakeLM, cheap: FakeLM, size: int, concurrency: int, pools: tuple[str, ...]) -> str:
+def _settings(folder: Path, lm: FakeLM, cheap: FakeLM, of_pools: str, pools: tuple[str, ...]) -> str:
     tables = {
-        "dspy": f'size = {size}\nconcurrency = {concurrency}\nimports = ["client_modules"]\npath = ["{folder}"]',
+        "dspy": f'{of_pools}\nimports = ["client_modules"]\npath = ["{folder}"]',
         "mipro": f'size = 1\nimports = ["client_modules"]\npath = ["{folder}"]',
-        "faults": f'bridge = "faults"\nsize = {size}\nconcurrency = {concurrency}',
+        "faults": f'bridge = "faults"\n{of_pools}',
     }
     text = "".join(f"[pools.{name}]\nstop_grace = 1\n{tables[name]}\n" for name in pools)
     for table, each in (("lm", lm), ("lms.cheap", cheap)):

@@ -148,6 +148,9 @@ with supervisor as running, FakeLM([{"answer": "4"}]) as fake:
 with dspex.connect(name="default") as client:
     client.call("dspy", "ping", timeout=3)
     client.call("dspy", "run", {"spec": {}}, lm="default")
+    dspex.predictor("predict", "question -> answer", supervisor=client)
+    dspex.pipeline([dspex.python("dspy.Predict", signature="q -> a")]).run({"q": "x"}, supervisor=client)
+    dspex.configure(supervisor=client)
 
 
 async def scripted() -> None:

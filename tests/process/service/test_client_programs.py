@@ -247,12 +247,16 @@ def test_a_tool_may_call_its_own_service(client: Client) -> None:
 
     def lookup_deeper(key: str) -> str:
         inner = dspex.predictor("predict", QA, supervisor=client, implementation="python", timeout=20)
+        if key.endswith("1"):
+            return str([*inner.stream(question=f"<inner-{key}>")][-1].answer)
         return str(inner(question=f"<inner-{key}>").answer)
 
+    before = client.usage()["requests"] - dspex.usage()["requests"]
     lookup_deeper.__name__ = "lookup"
     agent = dspex.react(QA, tools=[lookup_deeper], supervisor=client, timeout=60)
     rows = [*dspex.map(agent, [{"question": f"<d{number}>"} for number in range(8)], max_in_flight=8)]
     assert [row.result().trajectory["observation_0"] for row in rows] == [f"inner-d{number}" for number in range(8)]
+    assert client.usage()["requests"] - dspex.usage()["requests"] == before  # each was counted once, here and there
 
 
 def test_a_tool_that_hangs_harms_its_own_client_alone(client: Client, service: ServiceOfPrograms) -> None:

@@ -104,8 +104,8 @@ def test_deep_arguments_end_no_worker(client: Client, supervisor: Supervisor, at
     """collaboration: whatever a client sends, its own request fails, or its own connection"""
     deaths = supervisor.stats()["faults"]["counts"]["deaths"]
     frame = request(b"\x82\xa1p\xda\x20\x00" + b"p" * 0x2000 + b"\xa1x" + b"\x91" * depth + b"\xc0")
-    client._connection._sock.setblocking(True)
-    client._connection._sock.sendall(len(frame).to_bytes(4, "big") + frame)
+    client._link.connection._sock.setblocking(True)
+    client._link.connection._sock.sendall(len(frame).to_bytes(4, "big") + frame)
     with Client(client.path) as other:
         assert other.call("faults", "echo", {"x": 1}) == {"x": 1}
     eventually(lambda: supervisor.stats()["faults"]["in_flight"] == 0, what="it has ended")

@@ -268,7 +268,7 @@ def test_a_frozen_service_in_another_namespace_is_not_said_to_be_gone(
     """process: it lives and does not answer; its number means another process here, and that is not touched"""
     one = contained()
     with Client(one.socket) as client:
-        pid, _ = peer_credentials.credentials(client._connection._sock)
+        pid, _ = peer_credentials.credentials(client._link.connection._sock)
     assert pid > 1
     freeze(pid)
     try:

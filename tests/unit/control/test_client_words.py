@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +12,9 @@ import dspex
 from dspex.control.callback_replies import checked_part, checked_reply
 from dspex.control.client_facts import ClientFacts
 from dspex.errors import InvalidInput, LMConfigurationError, SettingsError
+from dspex.lm.named_lms import NamedLMs
 from dspex.lm.served_lm import ServedLM, read_ref, ref_of, told_of
+from dspex.services.served_lms import lm_of_ref
 
 ODD: list[Any] = [
     None,
@@ -100,6 +103,20 @@ def test_a_served_lm_says_which_it_is_and_holds_no_key() -> None:
             served.replace(**change)  # type: ignore[arg-type]
     with pytest.raises(LMConfigurationError, match="characters"):
         served.replace(stop="x" * 500)
+
+
+def test_what_a_served_lm_falls_back_to_is_named_too() -> None:
+    """unit: by number; a worker that fails over asks for it by that name."""
+    second = dspex.LM("openai/second", api_key="sk-2")
+    first = dspex.LM("openai/first", api_key="sk-1", fallbacks=[dspex.LM("openai/x", direct=True), second])
+    served = ServedLM(None, "default", told_of(first))  # type: ignore[arg-type]
+    [fallback] = served.fallbacks
+    assert isinstance(fallback, ServedLM) and fallback.ref.startswith("service:default#0/")
+    supervisor: Any = SimpleNamespace(lms=NamedLMs(first, {}))
+    assert lm_of_ref(fallback.ref, supervisor) is second and lm_of_ref(served.ref, supervisor) is first
+    for ref in ("service:default#1/x/", "service:default#-1/x/", "service:default#x/x/"):
+        with pytest.raises(LMConfigurationError):
+            lm_of_ref(ref, supervisor)
 
 
 def test_a_clouds_account_is_not_told() -> None:
