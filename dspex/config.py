@@ -227,14 +227,24 @@ def load(source: str | os.PathLike[str] | None = None, *, environ: Mapping[str, 
     tables = {} if source is None else _read_toml(Path(source))
     if source is not None:
         warn_if_exposed(Path(source), tables)
+    return config_of_tables(tables, environ, source="defaults" if source is None else str(source))
+
+
+def config_of_tables(tables: Mapping[str, Any], environ: Mapping[str, str], *, source: str) -> Config:
+    """Return the settings that these tables and the environment make; `source` says where the tables are from.
+
+    Raises:
+        SettingsError: a key or value is wrong; `key` says which.
+    """
+    tables = dict(tables)
     for name in tables:
         if name not in TABLES:
-            raise SettingsError(str(UnknownName("table", name, TABLES, where=str(source))), key=name)
+            raise SettingsError(str(UnknownName("table", name, TABLES, where=source)), key=name)
     declared = tables.pop("pools", {})
     if not isinstance(declared, dict):
         raise SettingsError("pools is not a table of pools: write [pools.dspy], for one.", key="pools")
     pools = tuple(_pool(name, settings, environ) for name, settings in (declared or {"dspy": {}, "mipro": {}}).items())
-    return Config(pools, tables, str(source) if source is not None else "defaults")
+    return Config(pools, tables, source)
 
 
 def _pool(name: str, settings: Any, environ: Mapping[str, str]) -> PoolConfig:
@@ -263,6 +273,21 @@ DOTS_MOST = 1000  # in one line of it
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
+    text = read_settings_text(path)
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise SettingsError(f"The settings file {str(path)!r} nests its values too deep to be read.") from None
+    except ValueError as error:
+        raise SettingsError(f"The settings file {str(path)!r} is not valid TOML: {error}.") from error
+
+
+def read_settings_text(path: Path) -> str:
+    """Return the text of a settings file.
+
+    Raises:
+        SettingsError: it cannot be read, or is none that tomllib should be given.
+    """
     try:
         with path.open("rb") as file:
             content = file.read(FILE_MOST + 1)
@@ -270,12 +295,10 @@ def _read_toml(path: Path) -> dict[str, Any]:
         dots = max((line.count(".") for line in text.split("\n")), default=0)
         if len(content) > FILE_MOST or dots > DOTS_MOST:  # tomllib takes the square of a dotted key's length
             raise ValueError(f"it is over {FILE_MOST:,} bytes, or a line of it has over {DOTS_MOST:,} dots")
-        return tomllib.loads(text)
-    except RecursionError:
-        raise SettingsError(f"The settings file {str(path)!r} nests its values too deep to be read.") from None
+        return text
     except OSError as error:
         raise SettingsError(f"The settings file {str(path)!r} cannot be read: {error.strerror}.") from error
-    except ValueError as error:  # no TOML, no UTF-8, or no path
+    except ValueError as error:  # no UTF-8, or no path
         raise SettingsError(f"The settings file {str(path)!r} is not valid TOML: {error}.") from error
 
 

@@ -120,6 +120,8 @@ def _run(options: StartOptions, report: StartReport) -> int:
     from ..pools.supervisor import Supervisor
     from ..programs.optimization.job_settings import job_settings
     from ..services.services import services_of
+    from .control_settings import max_clients
+    from .environment_names import strange_variables
     from .process_privacy import hide_from_workers
     from .service_loop import ServiceLoop
     from .stderr_log import logging_to_stderr
@@ -130,7 +132,9 @@ def _run(options: StartOptions, report: StartReport) -> int:
         os.set_inheritable(options.report_fd, False)
     source = options.config or os.environ.get("DSPEX_CONFIG") or None
     config = load(source)
-    most = _max_clients(config, options.max_clients)
+    most = max_clients(config.tables, options.max_clients)
+    for variable in strange_variables(pool.name for pool in config.pools):
+        print_error(str(variable))
     jobs = job_settings(config.tables)  # what is wrong there is said now, not when a job begins
     supervisor = Supervisor(config)
     _provide_lm(supervisor, config, options.lm)
@@ -184,19 +188,6 @@ def _provide_lm(supervisor: Supervisor, config: Config, model: str | None) -> No
         lm = defaults.as_lm(chosen, supervisor)
         defaults.configure(lm=lm, supervisor=supervisor)
         services.lm_record(lm)
-
-
-def _max_clients(config: Config, wanted: int | None) -> int:
-    """Return --max-clients, else what the [control] table says, else the default."""
-    from ..control.connection_places import MAX_CLIENTS
-
-    table = config.tables.get("control", {})
-    if not isinstance(table, dict) or set(table) - {"max_clients"}:
-        raise SettingsError("The [control] table has one setting: max_clients.", key="control")
-    own = table.get("max_clients", MAX_CLIENTS)
-    if isinstance(own, bool) or not isinstance(own, int) or own < 1:
-        raise SettingsError(f"control.max_clients is {own!r}: it must be 1 or more.", key="control.max_clients")
-    return own if wanted is None else wanted
 
 
 def _fill_standard_descriptors() -> None:
