@@ -29,6 +29,11 @@ def setup(settings: Settings) -> None:
     programs = dspy_setup.setup(settings)
 
 
+@bridge.teardown
+def teardown(settings: Settings) -> None:
+    programs.modules.close()
+
+
 @bridge.command(cancel_safe=True)
 def describe(ctx: Context) -> dict[str, Any]:
     return programs.describe(ctx)

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 # From the ground up: a module imports those of its own floor's package, and of the floors below.
 HOST_FLOORS = (
     "errors, usage_stats, descriptors, forks, loop_thread, templates, setting_values, html_views, cancel_flag, "
-    "terminal_text, template_limits",
+    "terminal_text, template_limits, unshown_values",
     "events, config, settings_exposure",
     "lm",
     "types",
@@ -28,7 +28,7 @@ HOST_FLOORS = (
     "services, control, retrieval",
     "programs",
     "pipelines",
-    "scorecard",
+    "scorecard, serving",
     "cli",
 )
 POOL_FLOORS = ("state", "processes")  # and everything else of pools above them
@@ -45,14 +45,14 @@ PROGRAM_FLOORS = (
 )
 WORKER_FLOORS = (
     "wire, types, output_limit, own_imports, stdio, signals, starting, saved_state, user_calls, failure, exits, "
-    "__init__",
+    "__init__, stack_dump, process_title",
     "lifeline, frame_writer, message_reader, control_socket",
     "memory, processor_share",
     "session_state, user_code, error_report, reaping",
     "parent_calls",
     "context",
     "bridge, builtin_commands, output_log",
-    "running_call, leader_follower, bridge_loader",
+    "running_call, leader_follower, bridge_loader, teardown",
     "execution, interrupter",
     "runtime",
     "startup",
@@ -86,6 +86,8 @@ SHARED_WITH_WORKERS = tuple(
         "saved_state",
         "user_calls",
         "output_limit",
+        "stack_dump",
+        "process_title",
     )
 )
 SAME_FILE_NAMES = {"__init__.py", "__main__.py"}
@@ -258,7 +260,7 @@ def test_the_worker_package_needs_msgpack_alone() -> None:
     """process: all of it but the programs, and the models that only pydantic can make."""
     apart = ("dspex_worker.programs", "dspex_worker.types.models_from_schema", "dspex_worker.__main__")
     names = [name for name in WORKER if not name.startswith(apart)]
-    gone = ("dspex", "dspy", "pydantic", "psutil", "structlog")
+    gone = ("dspex", "dspy", "pydantic", "psutil", "structlog", "setproctitle")
     code = f"""
 import importlib, sys
 sys.modules |= dict.fromkeys({gone!r})

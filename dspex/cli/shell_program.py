@@ -117,7 +117,7 @@ def own_workers(choice: ProgramChoice, *, size: int | None = 1, optimizes: bool 
     if choice.program is not None:
         find_modules_of(choice.program)
     said = said_of()
-    defaults.configure(config=_settings(choice, size, optimizes=optimizes), lm=choice.lm)
+    defaults.configure(config=own_settings(choice, size, optimizes=optimizes), lm=choice.lm)
     try:
         with _output_of_workers(is_quiet=not (said.is_debug or said.is_verbose)):
             yield
@@ -176,7 +176,12 @@ def _refuse(what: str, given: Mapping[str, Any]) -> None:
             raise InvalidInput(f"{what} takes no {option}.")
 
 
-def _settings(choice: ProgramChoice, size: int | None, *, optimizes: bool) -> Config:
+def own_settings(choice: ProgramChoice, size: int | None, *, optimizes: bool = False) -> Config:
+    """Return the settings of a command's own workers: of a file, or of the pools that it needs.
+
+    Raises:
+        SettingsError: they cannot be.
+    """
     source = choice.config or os.environ.get("DSPEX_CONFIG") or None
     config = load(source)
     if source is not None:

@@ -19,6 +19,7 @@ from dspex_worker.wire import Packed
 from .. import defaults
 from ..errors import UnknownName, UsageError
 from ..lm.redaction import redact
+from ..pools.calling_client import calling_client
 from ..pools.pool import Pool
 from ..pools.session import Session, session_key
 from ..pools.supervisor import Supervisor
@@ -26,6 +27,7 @@ from . import request_fields
 from .call_lms import with_lm
 from .call_request import arguments_of
 from .event_log import EventLog
+from .inspection_handlers import INSPECTION_HANDLERS
 from .job_handlers import JOB_HANDLERS, jobs_of
 from .job_handlers import events as events_of_job
 from .pool_handlers import POOL_HANDLERS
@@ -63,13 +65,13 @@ class Handlers:
         self._facts = facts
         self._on_stop = on_stop
         self._client = client
-        self._role: str = Role.CLIENT
+        self.role: str = Role.CLIENT
         self._following: set[asyncio.Task[Any]] = set()
         self._is_ending = False
 
     def begin(self, role: str) -> dict[str, Any]:
         """Serve the client in this role; return the facts of the service's HELLO."""
-        self._role = role
+        self.role = role
         run = self._facts().run
         pools = [self._supervisor.pool(name) for name in self._supervisor.pools]
         return {
@@ -105,9 +107,12 @@ class Handlers:
             return await handler(self, fields)
         if (change := POOL_HANDLERS.get(verb)) is not None:
             return await change(self._pool(fields), fields)
+        if (look := INSPECTION_HANDLERS.get(verb)) is not None:
+            return await look(self._supervisor, fields)
         if (of_jobs := JOB_HANDLERS.get(verb)) is not None:
             return await of_jobs(self._supervisor, fields)
-        raise UnknownName("verb", verb, [*_ANSWERS, *POOL_HANDLERS, *JOB_HANDLERS, *_STREAMS])
+        known = [*_ANSWERS, *POOL_HANDLERS, *INSPECTION_HANDLERS, *JOB_HANDLERS, *_STREAMS]
+        raise UnknownName("verb", verb, known)
 
     async def chunks(self, verb: str, fields: Fields) -> AsyncGenerator[Chunk, None]:
         """Run a streamed request.
@@ -125,7 +130,7 @@ class Handlers:
                 yield chunk
 
     def _check_role(self, verb: str) -> None:
-        if self._role == Role.OPERATOR and verb in CLIENTS_ONLY:
+        if self.role == Role.OPERATOR and verb in CLIENTS_ONLY:
             raise UsageError(f"An operator's connection makes no calls: for {verb!r} connect as a client.")
 
     # -- calls -------------------------------------------------------------------------------------------------
@@ -165,6 +170,7 @@ class Handlers:
 
     def _called_pool(self, fields: Fields) -> Pool:
         """Return the pool of a call, which checks by itself whether it can take one."""
+        calling_client.set(self._client)  # of this request's own task
         return self._supervisor.pool(request_fields.text(fields, "pool"))
 
     # -- sessions ----------------------------------------------------------------------------------------------

@@ -12,8 +12,13 @@ from .protocol import Verb
 from .request_fields import Fields
 
 if TYPE_CHECKING:
+    from ..pools.call_rows import CallRow
+    from ..pools.inspection import ClientRow
+    from ..pools.session_rows import SessionRow
     from ..pools.stats import PoolHealth, PoolStats
+    from ..pools.worker_stacks import WorkerStacks
 
+ROWS_MOST = 1000  # of one answer, see `Supervisor.calls`
 MARGIN = 2.0  # seconds that the supervisor's own deadline may be late before the client gives up by itself
 PATIENCE = 10.0  # seconds that an answer without a deadline of its own may take
 
@@ -57,6 +62,42 @@ class OperatorClient(ABC):
         """Return whether each pool can take a call now, and why not."""
         rows: dict[str, PoolHealth] = self.ask(Verb.HEALTH)
         return rows
+
+    def calls(self, pool: str | None = None, *, limit: int = ROWS_MOST) -> list[CallRow]:
+        """`Supervisor.calls` over there: the calls that run or wait, the oldest first.
+
+        Raises:
+            UnknownName: there is no such pool.
+        """
+        rows: list[CallRow] = self.ask(Verb.CALLS, {"pool": pool, "limit": limit})
+        return rows
+
+    def cancel_call(self, id: int) -> bool:
+        """End a call, whoever made it: that one gets CallCancelled. False if it has ended, or was cancelled."""
+        return bool(self.ask(Verb.CANCEL_CALL, {"id": id}))
+
+    def sessions(self, pool: str | None = None, *, limit: int = ROWS_MOST) -> list[SessionRow]:
+        """`Supervisor.sessions` over there: those that were used last, the latest first.
+
+        Raises:
+            UnknownName: there is no such pool.
+        """
+        rows: list[SessionRow] = self.ask(Verb.SESSIONS, {"pool": pool, "limit": limit})
+        return rows
+
+    def clients(self) -> list[ClientRow]:
+        """Return who is connected to the supervisor, this client included."""
+        rows: list[ClientRow] = self.ask(Verb.CLIENTS)
+        return rows
+
+    def stacks(self, worker: str | int) -> WorkerStacks:
+        """`Supervisor.stacks` over there: the Python stacks of a worker, by its name or pid.
+
+        Raises:
+            UnknownName: there is no such worker.
+        """
+        stacks: WorkerStacks = self.ask(Verb.STACKS, {"worker": worker})
+        return stacks
 
     def jobs(self) -> list[dict[str, Any]]:
         """Return the optimizations that the supervisor runs or has run lately, the oldest first."""

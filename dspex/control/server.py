@@ -23,6 +23,7 @@ from types import TracebackType
 from ..errors import ResourceExhausted
 from ..events import Name
 from ..lm.redaction import redact
+from ..pools.inspection import ClientRow
 from ..pools.supervisor import Supervisor
 from . import claims, run_files
 from .backlog import Backlog, LargeRequests
@@ -89,6 +90,7 @@ class Service:
             self._claim.listener, serve=self._begin_connection, report=self._report_error, make_room=self._make_room
         )
         self._unsubscribe = self.supervisor.on_event(self.events.take)
+        self._leave_inspection = self.supervisor.inspection.add_service(self.client_rows)
         self._thread = threading.Thread(target=self._run, name="dspex-control", daemon=True)
         try:
             self._thread.start()
@@ -127,6 +129,13 @@ class Service:
         """How many clients are connected now, operators and strangers not counted."""
         return len(self._resources.places.clients)
 
+    def client_rows(self) -> list[ClientRow]:
+        """Return a row for each client and operator; any thread."""
+        places, loop = self._resources.places, self._loop
+        if loop is None:
+            return []
+        return [connection.row(loop.time()) for connection in (*places.clients, *places.operators)]
+
     def record_end(self, calls_cut: int) -> None:
         """Record how the stop went, for those who wait for it."""
         if self._claim is not None:
@@ -138,6 +147,7 @@ class Service:
         """Remove what was claimed; the lock of a process that exists for this service ends with the process."""
         self._thread = None
         self._unsubscribe()
+        self._leave_inspection()
         self._listener.close()  # its reserve is what the removal below may need
         claims.release(self.path, self.run.token)
         if self.run.kind == "embedded" and self._claim is not None:

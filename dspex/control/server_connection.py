@@ -18,6 +18,7 @@ from dspex_worker.wire import FrameBuffer, Malformed, OverLimit, Unencodable
 
 from ..errors import DspexError, FrameTooLarge, PoolSaturated, ProtocolError, UnavailableError
 from ..events import Name
+from ..pools.inspection import ClientRow
 from . import error_messages, peer_credentials, protocol
 from .backlog import BIG, Backlog, LargeRequests
 from .connection_places import ConnectionPlaces
@@ -51,7 +52,8 @@ class ServerConnection:
     ) -> None:
         self.client = client
         self.is_on_reserve = is_on_reserve
-        self.active_at = asyncio.get_running_loop().time()  # its last request
+        self.active_at = self._began_at = asyncio.get_running_loop().time()  # its last request
+        self._pid = 0
         self._reader = reader
         self._writer = writer
         self._handlers = handlers
@@ -93,6 +95,18 @@ class ServerConnection:
         self._resources.places.leave(self)
         self._answers.displace(refusal(because(reason)))
 
+    def row(self, now: float) -> ClientRow:
+        """Return what an operator sees of it; `now` on its loop's clock. Any thread."""
+        return {
+            "client": self.client,
+            "role": self._handlers.role,
+            "pid": self._pid,
+            "age_s": max(0.0, now - self._began_at),
+            "idle_s": max(0.0, now - self.active_at),
+            "requests": len(self._tasks),
+            "unread_bytes": self._answers.pending,
+        }
+
     @property
     def is_busy(self) -> bool:
         """Whether a request is under way."""
@@ -112,7 +126,7 @@ class ServerConnection:
         Raises:
             UnavailableError: there is no place for it.
         """
-        _, uid = peer_credentials.credentials(self._writer.get_extra_info("socket"))
+        self._pid, uid = peer_credentials.credentials(self._writer.get_extra_info("socket"))
         if uid != os.getuid():
             await refuse(self._writer, f"it belongs to uid {os.getuid()} and takes no calls of uid {uid}")
             return False

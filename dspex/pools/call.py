@@ -48,6 +48,7 @@ class Call(CallRecord):
         "lock",
         "loop",
         "loop_batch",
+        "made_at",
         "raised",
         "stream",
         "timeout",
@@ -64,6 +65,7 @@ class Call(CallRecord):
         arguments_start: int,
         arguments_end: int,
         timeout: float,
+        made_at: float,
         deadline: float,
         session: str | None = None,
         use: SessionUse = None,
@@ -78,6 +80,7 @@ class Call(CallRecord):
         self.arguments_end = arguments_end
         self.frame_end = 0  # where its last byte stands in all that was handed to its worker
         self.timeout = timeout
+        self.made_at = made_at
         self.deadline = deadline
         self.is_durable = is_durable
         self.is_trusted = is_trusted  # made by this process itself, not for a client of its control socket

@@ -47,7 +47,8 @@ class CallFactory:
         declared = self._declared(command)
         session, timeout = options.get("session"), options.get("timeout")
         timeout = dispatcher.config.call_timeout if timeout is None else timeout
-        deadline = monotonic() + timeout
+        now = monotonic()
+        deadline = now + timeout
         if not (arguments is None or isinstance(arguments, dict | Packed)) or deadline != deadline:
             raise _misfit(command, arguments, timeout)
         outers = outer_calls(dispatcher)
@@ -73,6 +74,7 @@ class CallFactory:
             arguments_start=start,
             arguments_end=end,
             timeout=timeout,
+            made_at=now,
             deadline=deadline,
             session=session,
             use=declared.get("session"),

@@ -104,9 +104,12 @@ class Caller:
 
     def cancel(self, call: Call) -> None:
         """End a call from another thread than its caller's: that one gets CallCancelled."""
-        pool = self._dispatcher.name
-        text = f"The call {call.command!r} in pool {pool!r} was cancelled by another thread of its caller."
-        self._dispatcher.give_up(call, CallCancelled(text), "cancelled", wakes=True)
+        self.end(call, by="another thread of its caller")
+
+    def end(self, call: Call, *, by: str) -> bool:
+        """End a call for somebody else than its caller, who gets CallCancelled; False if it had ended."""
+        text = f"The call {call.command!r} in pool {self._dispatcher.name!r} was cancelled by {by}."
+        return self._dispatcher.give_up(call, CallCancelled(text), "cancelled", wakes=True)
 
     # -- streams --
 

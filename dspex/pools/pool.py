@@ -18,6 +18,7 @@ from ..events import Bus, Name
 from .budgets import PoolBudgets
 from .call import Call
 from .call_factory import CallFactory
+from .call_rows import LiveCalls
 from .call_verbs import CallKeywords, StreamKeywords
 from .callback_handlers import CallbackHandlers
 from .caller import Caller, Cancel
@@ -27,10 +28,12 @@ from .ownership import Ownership
 from .pool_lifecycle import PoolLifecycle
 from .processes.engine import Engine
 from .recycling import Recycler
+from .session_rows import SessionRow, session_rows
 from .state.instructions import Instruction
 from .stats import PoolStats, observe, stats_of
 from .stats_views import shown_pool
 from .streams import AsyncStream, Stream
+from .worker_stacks import StackLook, look_at
 from .workers import PoolWorkers
 
 if TYPE_CHECKING:
@@ -59,6 +62,7 @@ class Pool:
         self._pool_workers = PoolWorkers(config, dispatcher, engine, bus, inbox)
         self._caller = Caller(dispatcher, call_factory, ownership)
         self._recycler = Recycler(dispatcher, self._pool_workers, engine, bus)
+        self.live_calls = LiveCalls(dispatcher, self._caller)
         self.lifecycle = PoolLifecycle(dispatcher, self._pool_workers, engine)
 
     @property
@@ -215,6 +219,18 @@ class Pool:
         problem = process.memory_problem if process is not None else ""
         memory_cap = forkserver.memory_cap
         return shown_pool(observe(stats, has_forkserver=pid is not None, poll_problem=problem, memory_cap=memory_cap))
+
+    def session_rows(self, limit: int) -> list[SessionRow]:
+        """Return the `limit` sessions that were used last."""
+        return session_rows(self._dispatcher, limit)
+
+    def look_at_stacks(self, worker: str | int) -> StackLook:
+        """Begin to look at the Python stacks of a worker, by its name or pid.
+
+        Raises:
+            UnknownName: there is no such worker here.
+        """
+        return look_at(self._dispatcher, worker)
 
     def usage(self, session: str | None = None) -> UsageStats:
         """Return what its calls, or those of one session (by its key), have used of language models so far."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 
 from ..errors import PoolClosed, WorkerBootError
 from .dispatcher import Dispatcher
@@ -69,20 +68,23 @@ class PoolLifecycle:
         self._dispatcher.change(self._dispatcher.state.close)
 
     def stop(self, grace: float) -> None:
-        """Let running calls go on for `grace` seconds, then end every worker and the fork server.
+        """Let running calls go on for `grace` seconds, and idle workers tear down; then end all, and the fork server.
 
         Raises:
             PoolClosed: the fork server does not end.
         """
-        deadline = time.monotonic() + grace
         dispatcher = self._dispatcher
         if dispatcher.broken is not None:  # its processes ended with the engine
             return
         dispatcher.changes.wait_until(dispatcher.is_idle, grace)
         dispatcher.change(dispatcher.state.stop_workers)
-        dispatcher.changes.wait_until(lambda: not dispatcher.workers, max(0.0, min(1.0, deadline - time.monotonic())))
+        dispatcher.changes.wait_until(self._is_torn_down, dispatcher.config.teardown_timeout)
         self._is_stopped = True
         self._end_processes()
+
+    def _is_torn_down(self) -> bool:
+        """Whether no worker is left but those that are killed anyway: by the pool, or with their calls."""
+        return all(worker.running or worker.kill_reason for worker in tuple(self._dispatcher.state.workers.values()))
 
     def _end_processes(self) -> None:
         ended = threading.Event()

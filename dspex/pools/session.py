@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from ..errors import InvalidInput
 from .call_verbs import SessionCallKeywords, SessionStreamKeywords, require_known
+from .calling_client import LOCAL
 
 if TYPE_CHECKING:
     from ..usage_stats import UsageStats
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from .streams import AsyncStream, Stream
 
 ID_MOST = 500  # characters of a session's id; pools, workers and accounts keep it
-LOCAL = "local"  # the client name of the process that owns the supervisor (S1)
 
 
 class Session:

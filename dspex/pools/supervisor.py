@@ -22,23 +22,30 @@ from ..config import Config, PoolConfig
 from ..errors import DspexError, PoolClosed, SettingsError, StartRefused, UnknownName
 from ..events import Bus, Event, Name
 from ..lm.cache_settings import CacheLike, cache_from
+from ..lm.given_lms import takes_lms
 from ..lm.named_lms import LMLike, NamedLMs, is_name, lm_from, named, unknown_lm
 from .budgets import Budget, HostServices, PoolBudgets
+from .call_rows import ROWS_MOST, CallRow
 from .call_verbs import CallKeywords, StreamKeywords
 from .callback_handlers import CallbackHandlers, Handler
+from .calling_client import LOCAL
 from .given_config import config_of
+from .inspection import ClientRow, Inspection
 from .ownership import Ownership, call_after_fork, call_at_exit
 from .pool import Pool
 from .processes.engine import Engine
-from .session import LOCAL, Session, session_key
+from .session import Session, session_key
+from .session_rows import SessionRow
 from .stats import PoolHealth, PoolStats, health_of
 from .stats_views import shown_pools
 from .streams import AsyncStream, Stream
+from .worker_stacks import WorkerStacks
 
 
 class Supervisor:
     """Owns pools of workers. Usable from any thread and any event loop; `a`-twins await where the others block."""
 
+    @takes_lms
     def __init__(
         self,
         source: str | os.PathLike[str] | Config | None = None,
@@ -69,6 +76,7 @@ class Supervisor:
             settings.name: Pool(settings, engine, bus, self.handlers, self.budgets, ownership)
             for settings in self.config.pools
         }
+        self.inspection = Inspection(self._pools)
 
     # -- life --------------------------------------------------------------------------------------------------
 
@@ -238,6 +246,47 @@ class Supervisor:
     def health(self) -> dict[str, PoolHealth]:
         """Return whether each pool can take a call now, and why not."""
         return {name: health_of(stats) for name, stats in self.stats().items()}
+
+    def calls(self, pool: str | None = None, *, limit: int = ROWS_MOST) -> list[CallRow]:
+        """Return the calls that run or wait, the oldest first: ids, names and times, never what they were given.
+
+        Raises:
+            UnknownName: there is no such pool.
+            InvalidInput: `limit` is none from 1 to 1,000.
+        """
+        self._ownership.check_own_process()
+        return self.inspection.calls(pool, limit)
+
+    def cancel_call(self, id: int) -> bool:
+        """End a call, whoever waits for it: that one gets CallCancelled. False if it has ended, or was cancelled."""
+        self._ownership.check_own_process()
+        return self.inspection.cancel(id, "its supervisor's process")
+
+    def sessions(self, pool: str | None = None, *, limit: int = ROWS_MOST) -> list[SessionRow]:
+        """Return the sessions that were used last, the latest first.
+
+        Raises:
+            UnknownName: there is no such pool.
+            InvalidInput: `limit` is none from 1 to 1,000.
+        """
+        self._ownership.check_own_process()
+        return self.inspection.sessions(pool, limit)
+
+    def clients(self) -> list[ClientRow]:
+        """Return who is connected to this supervisor's control services."""
+        self._ownership.check_own_process()
+        return self.inspection.clients()
+
+    def stacks(self, worker: str | int) -> WorkerStacks:
+        """Return the Python stacks of a worker ("dspy/0", or its pid): also of one that hangs, or holds the GIL in C.
+
+        Blocks for two seconds at most.
+
+        Raises:
+            UnknownName: there is no such worker.
+        """
+        self._ownership.check_own_process()
+        return self.inspection.stacks(worker)
 
     def on_event(self, subscriber: Callable[[Event], object]) -> Callable[[], None]:
         """Call `subscriber(event)` on the events thread from now on; return what ends it."""

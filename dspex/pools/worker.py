@@ -7,6 +7,7 @@ from typing import Protocol
 from .call import Call
 from .processes.engine import Engine
 from .processes.forkserver_process import ForkserverProcess
+from .processes.stack_request import StackRequest
 from .processes.worker_process import WorkerProcess
 
 UNREAD_MOST = 256 * 1024 * 1024  # bytes of answers that it may leave unread and ask for more
@@ -30,6 +31,7 @@ class Worker(WorkerProcess):
         super().__init__(generation, slot, forkserver, engine, concurrency=concurrency)
         self.calls: dict[int, Call] = {}
         self.callbacks: dict[int, OpenCallback] = {}
+        self.stack_request: StackRequest | None = None  # the last
 
     def unstarted(self) -> set[int]:
         """Return, once it is dead, the calls whose last byte it never read, which cannot have begun (C8)."""

@@ -58,6 +58,7 @@ class Bridge:
     commands: dict[str, Command] = field(default_factory=dict)
     warmers: list[Callable[[Settings], None]] = field(default_factory=list)
     setups: list[Callable[[Settings], None]] = field(default_factory=list)
+    teardowns: list[Callable[[Settings], None]] = field(default_factory=list)
 
     def command(
         self, name: str | None = None, *, session: SessionUse = None, cancel_safe: bool = False
@@ -93,4 +94,13 @@ class Bridge:
     def setup(self, function: Callable[[Settings], None]) -> Callable[[Settings], None]:
         """Register a function that runs in each worker's main thread before it is ready."""
         self.setups.append(function)
+        return function
+
+    def teardown(self, function: Callable[[Settings], None]) -> Callable[[Settings], None]:
+        """Register a function that runs in each worker's main thread at a planned end: stop, recycle, reload, resize.
+
+        No call runs any more, and the host is not asked. The last registered runs first, then what `atexit` has. All
+        of it together has `teardown_timeout` seconds. It does not run in a worker that is killed, or dies.
+        """
+        self.teardowns.append(function)
         return function

@@ -34,8 +34,10 @@ from .lifeline import Lifeline, become_subreaper, is_cut
 from .memory import procfs
 from .memory.cgroup import ControlGroup
 from .memory.monitor import MemoryMonitor, MonitoredWorker
+from .process_title import set_title
 from .reaping import kill_all_children, kill_group, kill_orphans, kill_tree
 from .startup import STDIO, Gate, become_worker
+from .teardown import keep_finalizers_from_workers
 
 
 @dataclass
@@ -77,6 +79,8 @@ class ForkServer:
         """
         self._send("hello", {"pid": os.getpid()})  # this is no stranger's program, before any code of the user's runs
         (_, self._settings), _ = self._control.receive()
+        set_title(f"dspex: {self._settings['pool']} fork server")
+        starting.begin()  # the title was a name, too
         threads = 1
         if self._settings["start_method"] == "fork":
             self._import_bridge()
@@ -91,6 +95,7 @@ class ForkServer:
 
     def _import_bridge(self) -> None:
         self._bridge = load_bridge(self._settings)
+        keep_finalizers_from_workers()
         # An import that ignores SIGCHLD, or handles it by waiting for any child, would take our children's ends.
         self._imported_sigchld = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signals.leave_to_supervisor()

@@ -5,7 +5,7 @@ Threads. `LeaderFollower` decides which thread reads; see there. Commands run on
 and all others on whichever thread leads. Any thread writes frames, one at a time.
 
 The worker leaves by `os._exit`: when its stdin ends (the supervisor is gone or has let go), after STOP once nothing
-runs, and never because of what user code did.
+runs and it is torn down (`teardown`), and never because of what user code did.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, ClassVar, NoReturn
 
+from . import stack_dump
 from .bridge import Bridge
 from .context import Identity
 from .error_report import describe
@@ -32,6 +33,7 @@ from .output_log import OutputLog
 from .parent_calls import PendingCallbacks
 from .running_call import RunningCall
 from .session_state import Sessions
+from .teardown import Teardown
 from .wire import Malformed
 from .wire.messages import Kind, Message
 
@@ -52,6 +54,7 @@ class Runtime:
         private: tuple[int, ...],
         concurrency: int,
         output: OutputLog,
+        teardown: Teardown,
     ) -> None:
         """`private` are the descriptors that no child of this process may hold."""
         self.bridge = bridge
@@ -59,6 +62,7 @@ class Runtime:
         self.sessions = Sessions()
         self.writer = writer
         self._output = output
+        self._teardown = teardown
         self.callbacks = PendingCallbacks(writer)
         self._reader = reader
         self._private = private
@@ -120,7 +124,7 @@ class Runtime:
             is_last = self._is_stopping and not self._running
         running.cancel()
         if is_last:
-            leave(0)
+            self._teardown.begin()
 
     # -- messages --
 
@@ -170,7 +174,7 @@ class Runtime:
             self._is_stopping = True
             is_idle = not self._running
         if is_idle:
-            leave(0)
+            self._teardown.begin()
 
     def _on_unexpected(self, message: Message) -> None:
         raise Malformed(f"{Kind(message[0]).name} is not expected here")
@@ -202,6 +206,7 @@ class Runtime:
         """
         private, self._private = self._private, ()
         self.writer.after_fork()
+        stack_dump.forget()
         for descriptor in private:
             with contextlib.suppress(OSError):
                 os.close(descriptor)

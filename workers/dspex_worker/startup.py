@@ -12,7 +12,7 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import __version__, signals, starting, stdio
+from . import __version__, signals, stack_dump, starting, stdio
 from .bridge import Bridge, Settings
 from .bridge_loader import load_bridge
 from .context import Identity
@@ -23,8 +23,10 @@ from .lifeline import Lifeline, become_subreaper
 from .memory import rlimits
 from .message_reader import MessageReader
 from .output_log import OutputLog
+from .process_title import set_title
 from .processor_share import take_share
 from .runtime import Runtime
+from .teardown import Teardown
 from .wire import FRAME_LIMIT, MAGIC, PROTOCOL, FrameBuffer, Malformed, messages
 from .wire.messages import Kind
 
@@ -102,10 +104,13 @@ def run_worker(lifeline_end: int, bridge: Bridge | None = None) -> NoReturn:
     become_subreaper()  # its orphans stay below it, so that its end is theirs and its memory includes theirs
     signals.leave_to_supervisor()
     faulthandler.enable(sys.stderr)
+    stacks = stack_dump.listen()
     rlimits.prefer_as_oom_victim()
-    writer.send(Kind.HELLO, MAGIC, *PROTOCOL, _facts(own_lifeline.kind))
+    writer.send(Kind.HELLO, MAGIC, *PROTOCOL, _facts(own_lifeline.kind, stacks))
     try:
         settings = _read_hello(incoming, buffer)
+        set_title(f"dspex: {settings['worker']}")
+        starting.begin()  # the title was a name, too
         bridge = bridge or load_bridge(settings)
         _set_up(bridge, settings)
     except BaseException as error:  # the supervisor shows it, as text, to whoever waits for the pool
@@ -123,15 +128,17 @@ def run_worker(lifeline_end: int, bridge: Bridge | None = None) -> NoReturn:
         identity=Identity(settings["pool"], settings["worker"], settings["generation"]),
         reader=MessageReader(incoming, buffer, settings["worker"]),
         writer=writer,
-        private=(incoming, outgoing, lifeline_end),
+        private=(incoming, outgoing, lifeline_end, *([stacks] if stacks >= 0 else [])),
         concurrency=settings["concurrency"],
         output=output,
+        teardown=Teardown(bridge, settings, output),
     ).serve()
 
 
-def _facts(lifeline_kind: str) -> dict[str, Any]:
+def _facts(lifeline_kind: str, stacks: int) -> dict[str, Any]:
     return {
         "lifeline": lifeline_kind,
+        "stacks": stacks,
         "pid": os.getpid(),
         "worker_version": __version__,
         "python": platform.python_version(),

@@ -177,13 +177,14 @@ class Lifecycle:
     # -- the end --
 
     def stop(self, worker: WorkerRecord, reason: str, now: float) -> None:
-        """Ask it to exit; it is killed if it has not after `stop_grace`."""
+        """Ask it to exit; it is killed if it has not after `teardown_timeout`, or with calls after `stop_grace`."""
         if worker.phase is WorkerPhase.STARTING:
             self.kill(worker, reason)
             return
         worker.phase = WorkerPhase.STOPPING
         worker.leave_reason = worker.leave_reason or reason
-        worker.stop_by = now + self._model.rules.stop_grace
+        rules = self._model.rules
+        worker.stop_by = now + (rules.stop_grace if worker.running else rules.teardown_timeout)
         self._model.tick_by(worker.stop_by)
         self._model.out.append(Stop(worker.generation, worker.leave_reason))
 

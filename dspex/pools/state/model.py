@@ -26,6 +26,7 @@ class Rules:
     queue_limit: int = 1000
     cancel_grace: float = 1.0
     stop_grace: float = 10.0
+    teardown_timeout: float = 5.0
     startup_timeout: float = 60.0
     recycle_after_calls: int | None = None
     recycle_after_age: float | None = 3600.0

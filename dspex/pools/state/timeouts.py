@@ -23,7 +23,7 @@ class WorkerTimeouts:
             self._kill_at(worker, worker.started_at + self._model.rules.startup_timeout, "startup_timeout", now)
         elif worker.phase is WorkerPhase.STOPPING:
             if worker.stop_by is not None and not worker.kill_reason:
-                self._kill_at(worker, worker.stop_by, "stop_grace", now)
+                self._kill_at(worker, worker.stop_by, "stop_grace" if worker.running else "teardown_timeout", now)
         else:
             self._check_cancels(worker, now)
             self._check_drain(worker, now)

@@ -190,7 +190,7 @@ class AtTheLastMoment:
 @pytest.mark.parametrize("is_async", [False, True])
 def test_a_stream_that_ends_at_its_deadline_is_read_to_its_end(is_async: bool) -> None:
     """Collaboration (C7): the outcome was there first, so the reader gets the last chunk and the value, no timeout."""
-    call = Call(1, "count", frame=b"", arguments_start=0, arguments_end=0, timeout=0.0, deadline=0.0)
+    call = Call(1, "count", frame=b"", arguments_start=0, arguments_end=0, timeout=0.0, made_at=0.0, deadline=0.0)
 
     async def read() -> list[str]:
         buffer = call.stream = StreamBuffer(asyncio.get_running_loop())

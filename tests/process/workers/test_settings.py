@@ -31,6 +31,7 @@ GIVEN: dict[str, tuple[Any, str, Any]] = {
     "call_timeout": ("90s", "90s", 90.0),
     "cancel_grace": ("250ms", "0.25", 0.25),
     "stop_grace": (4, "4", 4.0),
+    "teardown_timeout": ("1500ms", "1.5", 1.5),
     "recycle_after_calls": (500, "500", 500),
     "recycle_after_age": ("2h", "2h", 7200.0),
     "recycle_after_memory": ("512MiB", "512MiB", 512 * 1024**2),

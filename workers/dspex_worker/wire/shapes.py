@@ -17,6 +17,7 @@ COMMANDS_MOST: Final = 10_000
 NAME_MOST: Final = 500  # characters of a command's, an event's, a logger's or a callback's name
 LEVEL_MOST: Final = 100  # of a log line; `logging` remembers every level that it is asked about
 PID_MOST: Final = 2**22  # the kernel's own limit
+DESCRIPTOR_MOST: Final = 2**30  # the kernel's own limit is NR_OPEN_MAX
 RESERVED: Final = frozenset(("name", "pool", "worker", "call", "event"))  # facts that say who sent an event, and what
 SESSION_USES: Final = (None, "read", "write")
 _HELLO_TEXTS: Final = ("worker_version", "python", "path", "lifeline")
@@ -88,6 +89,8 @@ def _hello(message: Message) -> None:
         _demand(message, name, type(facts.get(name, "")) is str and len(facts.get(name, "")) <= 4096)
     pid = facts.get("pid")
     _demand(message, "pid", pid is None or (type(pid) is int and 0 < pid <= PID_MOST))
+    stacks = facts.get("stacks", -1)
+    _demand(message, "descriptor of stacks", type(stacks) is int and -1 <= stacks <= DESCRIPTOR_MOST)
 
 
 def _ready(message: Message) -> None:

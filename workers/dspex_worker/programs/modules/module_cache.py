@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -62,6 +63,16 @@ class Modules:
         give_lms(made, label_of(spec), lms_in(spec), self._make_lm)
         is_open, is_isolated = spec.get("signature") is None, bool(spec.get("isolate"))
         return BuiltProgram(made, *fields_of(spec, imports), label_of(spec), is_open, is_isolated, taken_by(made))
+
+    def close(self) -> None:
+        """Call `close()` of the user's programs that have one, the last built first; what it raises is printed."""
+        for built in reversed(tuple(self._built.values())):
+            close = getattr(built.program, "close", None) if built.is_own else None
+            if callable(close):
+                try:
+                    close()
+                except Exception:  # the others are closed all the same
+                    traceback.print_exc()
 
     def _kept(self, digest: str) -> BuiltProgram | None:
         with self._lock:
