@@ -50,8 +50,8 @@ def _report(error: Exception) -> int:
     import click
 
     from ..errors import DspexError, NotRunning, SettingsError, Unresponsive
+    from .command_refusal import told
     from .printing import print_error
-    from .refusal import told
 
     if isinstance(error, click.ClickException):
         print_error(told(error)) if not isinstance(error, click.exceptions.NoArgsIsHelpError) else error.show()

@@ -12,9 +12,9 @@ import click
 from ..control.call_request import StreamRequestOptions
 from ..control.command_client import DirectStream
 from ..errors import InvalidInput
+from .command_refusal import refused
 from .completions import pool_names
 from .printing import print_json, print_text
-from .refusal import refused
 from .shared_options import command, target_options, timeout_option
 from .tables import table
 from .target import Target

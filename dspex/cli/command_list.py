@@ -34,6 +34,7 @@ SECTIONS: dict[str, tuple[ListedCommand, ...]] = {
         ListedCommand("start", "run a supervisor until it is told to stop"),
         ListedCommand("ls", "list this user's supervisors"),
         ListedCommand("stop", "stop a supervisor and wait until it is gone"),
+        ListedCommand("restart", "finish the calls of a service, and begin it anew as it was started"),
         ListedCommand("status", "show what a live supervisor is doing"),
         ListedCommand("top", "show pools, workers, memory and queues, live"),
         ListedCommand("health", "say whether each pool can take a call now"),

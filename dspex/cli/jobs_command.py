@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from ..errors import InvalidInput, JournalError, UnknownName
+from .command_refusal import refused
 from .job_options import JobsChoice, jobs_options
 from .job_rows import Row, rows_of
 from .printed_units import span
 from .printing import print_error, print_json, print_text
-from .refusal import refused
 from .shared_options import command
 from .tables import table
 

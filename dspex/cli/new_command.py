@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 
 from ..errors import InvalidInput
+from .command_refusal import refused
 from .new_project import BRIDGE, SERVICE, write_project
 from .printing import print_json, print_line
-from .refusal import refused
 from .shared_options import command, group
 
 new = group("new")

@@ -120,12 +120,14 @@ def _run(options: StartOptions, report: StartReport) -> int:
     from ..pools.supervisor import Supervisor
     from ..programs.optimization.job_settings import job_settings
     from ..services.services import services_of
+    from .beginning import Beginning
     from .control_settings import max_clients
     from .environment_names import strange_variables
     from .process_privacy import hide_from_workers
     from .service_loop import ServiceLoop
     from .stderr_log import logging_to_stderr
 
+    beginning = Beginning()
     hide_from_workers()
     _fill_standard_descriptors()
     if options.report_fd >= 0:
@@ -148,9 +150,20 @@ def _run(options: StartOptions, report: StartReport) -> int:
         return report.ready()
 
     loop = ServiceLoop(supervisor, source=source, grace=options.grace, on_ready=ready)
-    service = Service(supervisor, path, name=name, kind="service", on_stop=loop.ask_to_stop, max_clients=most)
+    service = Service(
+        supervisor,
+        path,
+        name=name,
+        kind="service",
+        on_stop=loop.ask_to_stop,
+        on_restart=loop.ask_to_restart,
+        max_clients=most,
+    )
     with logging_to_stderr(options.log_level):
-        return loop.run(service)
+        code = loop.run(service)
+    if loop.wants_restart:
+        beginning.again()
+    return code
 
 
 def _start_job(supervisor: Supervisor, asked: Mapping[str, Any]) -> WatchedJob:
