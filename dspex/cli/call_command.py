@@ -73,7 +73,7 @@ def _list_commands(target: Target, pool: str, timeout: float | None, *, as_json:
 def _described(row: dict[str, Any]) -> tuple[str, str, str]:
     words = [one["name"] + ("" if one["name"].startswith("*") else "=") for one in row["arguments"]]
     shown = [
-        f"{word}{one['type'] or '...'}" if one["needed"] else f"[{word}{one['default'] or one['type']}]"
+        f"{word}{one['type'] or '...'}" if one["needed"] else f"[{word}{one['default'] or ''}]"
         for word, one in zip(words, row["arguments"], strict=True)
     ]
     return row["name"], " ".join(shown) or "-", row["about"] + (" (streams)" if row["stream"] else "")
