@@ -76,7 +76,7 @@ def _described(row: dict[str, Any]) -> tuple[str, str, str]:
         f"{word}{one['type'] or '...'}" if one["needed"] else f"[{word}{one['default'] or ''}]"
         for word, one in zip(words, row["arguments"], strict=True)
     ]
-    return row["name"], " ".join(shown) or "-", row["about"] + (" (streams)" if row["stream"] else "")
+    return row["name"], " ".join(shown) or "-", f"{row['about']}{' (streams)' if row['stream'] else ''}".strip()
 
 
 def _print_stream(stream: DirectStream) -> None:
