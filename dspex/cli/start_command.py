@@ -125,12 +125,14 @@ def _run(options: StartOptions, report: StartReport) -> int:
     from .beginning import Beginning
     from .control_settings import max_clients
     from .environment_names import strange_variables
+    from .process_memory import give_memory_back
     from .process_privacy import hide_from_workers
     from .service_loop import ServiceLoop
     from .stderr_log import logging_to_stderr
 
     beginning = Beginning()
     hide_from_workers()
+    give_memory_back()
     _fill_standard_descriptors()
     if options.report_fd >= 0:
         os.set_inheritable(options.report_fd, False)
