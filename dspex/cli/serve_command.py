@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import ipaddress
 import os
 import re
 import sys
 from collections.abc import Generator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from .. import defaults
+from ..config import PoolConfig
+from ..control import connect
 from ..errors import InvalidInput, SettingsError, SignatureError, UnknownName
 from ..programs.options.routing import GENERAL_POOL
 from .command_refusal import refused
 from .exit_codes import FAILED, OK
-from .option_types import AMOUNT, COUNT, POSITIVE, SPAN
+from .option_types import AMOUNT, POSITIVE, SPAN
 from .printing import print_json, print_line
 from .program_choice import PROGRAM, ProgramChoice
 from .shared_options import command, gathered
@@ -36,10 +38,11 @@ TOKEN_MOST: Final = 4096  # bytes of a file with a token
 _NAMED: Final = re.compile(r"([A-Za-z][A-Za-z0-9_-]*)=(.+)", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServeOptions:
-    """What `dspex serve` is told."""
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ServeOptions(ProgramChoice):
+    """What `dspex serve` is told; `timeout` is the most that a request may take."""
 
+    program: str | None = None
     programs: tuple[str, ...]
     host: str
     port: int
@@ -47,7 +50,6 @@ class ServeOptions:
     open: bool
     mcp: bool
     mcp_stdio: bool
-    timeout: float | None
     budget_usd: float | None
     budget_tokens: int | None
     budget_requests: int | None
@@ -55,48 +57,32 @@ class ServeOptions:
     batch_limit: int | None
     body_limit: int | None
     grace: float | None
-    init: tuple[str, ...]
-    signature: str | None
-    kind: str | None
-    lm: str | None
-    adapter: str | None
-    config: str | None
+    connect: str | None
     log_level: str
     as_json: bool
 
-    def choice(self, program: str | None = None) -> ProgramChoice:
-        """Return the choice of one of the programs."""
-        return ProgramChoice(
-            program=program,
-            init=self.init,
-            signature=self.signature,
-            kind=self.kind,
-            lm=self.lm,
-            adapter=self.adapter,
-            config=self.config,
-        )
 
-
-@command("serve")
-@click.argument("programs", nargs=-1, required=True, metavar="[NAME=]PROGRAM...", help=PROGRAM)
-@click.option("--host", default="127.0.0.1", metavar="ADDRESS", show_default=True, help="Where it listens.")
-@click.option("--port", type=COUNT, default=8000, metavar="N", show_default=True, help="0 is any that is free.")
+@command("serve", more="With --json it prints where it listens as JSON.")
+@click.argument("programs", metavar="[NAME=]PROGRAM...", nargs=-1, required=True, help=PROGRAM)
+@click.option("--host", default="127.0.0.1", metavar="ADDRESS", help="Where it listens (default: 127.0.0.1).")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8000, metavar="N", help="Default: 8000; 0 is any that is free."
+)
 @click.option(
     "--token-file",
     metavar="FILE",
-    type=click.Path(),
     help="What requests must send as a bearer token; '-' is standard input (default: $DSPEX_SERVE_TOKEN).",
 )
 @click.option("--open", is_flag=True, help="Serve whoever reaches an address that is not loopback.")
 @click.option("--mcp", is_flag=True, help="Serve them as MCP tools at /mcp too.")
 @click.option("--mcp-stdio", is_flag=True, help="As MCP tools on standard input and output instead.")
-@click.option("--timeout", type=SPAN, metavar="S", help="That a request may take at most (120).")
+@click.option("--timeout", type=SPAN, metavar="S", help="That a request may take at most (default: 120).")
 @click.option("--budget-usd", type=AMOUNT, metavar="N", help="Dollars that a request may spend at most.")
 @click.option("--budget-tokens", type=POSITIVE, metavar="N", help="Tokens, likewise.")
-@click.option("--budget-requests", type=POSITIVE, metavar="N", help="Requests to language models, likewise.")
-@click.option("--request-limit", type=POSITIVE, metavar="N", help="Requests that run at a time (1000).")
-@click.option("--batch-limit", type=POSITIVE, metavar="N", help="Rows of a batch (100).")
-@click.option("--body-limit", type=POSITIVE, metavar="BYTES", help="Of a request's body (1048576).")
+@click.option("--budget-requests", type=POSITIVE, metavar="N", help="Requests to models, likewise.")
+@click.option("--request-limit", type=POSITIVE, metavar="N", help="Requests at a time (default: 1000).")
+@click.option("--batch-limit", type=POSITIVE, metavar="N", help="Rows of a batch (default: 100).")
+@click.option("--body-limit", type=POSITIVE, metavar="BYTES", help="Of a request's body (default: 1048576).")
 @click.option("--grace", type=SPAN, metavar="S", help="For running requests at a stop (default: the pool's).")
 @click.option(
     "--init",
@@ -108,9 +94,12 @@ class ServeOptions:
 @click.option("--kind", metavar="KIND", help="Of a signature: predict (the default), chain_of_thought, ...")
 @click.option("--lm", metavar="MODEL", help="The language model.")
 @click.option("--adapter", metavar="NAME", help="Chat, json, xml, ...")
+@click.option(
+    "--connect", metavar="NAME", help="Run them by the workers and language models of the running service of this name."
+)
 @click.option("--config", metavar="FILE", type=click.Path(), help="Settings of its workers (default: $DSPEX_CONFIG).")
 @click.option(
-    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
+    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", help="Default: info."
 )
 @gathered(ServeOptions, "options")
 def serve(options: ServeOptions) -> int:
@@ -122,7 +111,7 @@ def serve(options: ServeOptions) -> int:
     require_installed("starlette", "serve")
     require_installed("uvicorn", "serve")
     hide_from_workers()
-    with logging_to_stderr(options.log_level), _own_workers(options):
+    with logging_to_stderr(options.log_level), _workers(options):
         try:
             programs = _programs(options)
         except (InvalidInput, SignatureError, UnknownName) as error:
@@ -148,16 +137,16 @@ def _serve_http(options: ServeOptions, programs: dict[str, Program[Any]]) -> int
     hosts = LOOPBACK if token is None and is_local else None
     app = _application(options, programs, token=token, hosts=hosts, mcp=options.mcp)
     with contextlib.closing(bound(options.host, options.port)) as listener:
-        told = {"programs": list(programs), "url": address_of(listener), "pid": os.getpid()}
-        cut = serve_http(app, listener, grace=_grace(options), on_ready=lambda: _tell(told, options.as_json))
+        address = address_of(listener)
+
+        def told() -> None:
+            if options.as_json:
+                print_json({"programs": [*programs], "address": address, "pid": os.getpid()}, indent=None)
+            else:
+                print_line(f"serving {', '.join(programs)} at {address}, pid {os.getpid()}")
+
+        cut = serve_http(app, listener, grace=_grace(options), on_ready=told)
     return FAILED if cut else OK
-
-
-def _tell(told: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        print_json(told, indent=None)
-    else:
-        print_line(f"serving {', '.join(told['programs'])} at {told['url']}, pid {told['pid']}")
 
 
 def _serve_stdio(app: Starlette) -> int:
@@ -180,9 +169,18 @@ def _application(options: ServeOptions, programs: dict[str, Program[Any]], **how
 
 
 @contextlib.contextmanager
-def _own_workers(options: ServeOptions) -> Generator[None]:
-    """Use workers of this command's own in the block; they are started when the application is, and end with it."""
-    defaults.configure(config=own_settings(options.choice(), None), lm=options.lm)
+def _workers(options: ServeOptions) -> Generator[None]:
+    """Use a service's workers in the block, or some of this command's own: these live as long as the application."""
+    if options.connect is not None:
+        if options.config is not None:
+            raise SettingsError(
+                "--config is for workers of this command's own: a service has its settings.", key="config"
+            )
+        with connect(name=options.connect) as client:
+            defaults.configure(supervisor=client, lm=options.lm)
+            yield
+        return
+    defaults.configure(config=own_settings(options, None), lm=options.lm)
     try:
         yield
     finally:
@@ -201,7 +199,7 @@ def _programs(options: ServeOptions) -> dict[str, Program[Any]]:
         named = _NAMED.fullmatch(text)
         what = named[2] if named else text
         find_modules_of(what)
-        program = named_program(options.choice(what))
+        program = named_program(dataclasses.replace(options, program=what, timeout=None))
         name = named[1] if named else own_name(program)
         if name in found:
             raise InvalidInput(f"Two programs would be served as {name!r}: write NAME={what}.")
@@ -236,8 +234,10 @@ def _is_loopback(host: str) -> bool:
 
 
 def _grace(options: ServeOptions) -> float:
-    """Return --grace, else the grace of the pool that runs programs."""
+    """Return --grace, else the grace of the pool that runs programs, which a service keeps to itself."""
     if options.grace is not None:
         return float(options.grace)
-    pools = own_settings(options.choice(), None).pools
+    if options.connect is not None:
+        return PoolConfig(GENERAL_POOL).stop_grace
+    pools = own_settings(options, None).pools
     return next(float(pool.stop_grace) for pool in pools if pool.name == GENERAL_POOL)
