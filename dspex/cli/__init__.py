@@ -5,6 +5,7 @@ One module per command, imported when it is used, so that `dspex --help` is quic
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -23,6 +24,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     from .shell_command import Said
 
     said = Said()
+    if instruction := os.environ.get("_DSPEX_COMPLETE"):
+        from .completion_command import complete
+
+        return complete(instruction)
     try:
         with root.make_context("dspex", list(sys.argv[1:] if argv is None else argv), obj=said) as context:
             return root.invoke(context) or OK
@@ -45,8 +50,8 @@ def _report(error: Exception) -> int:
     import click
 
     from ..errors import DspexError, NotRunning, SettingsError, Unresponsive
+    from .command_refusal import told
     from .printing import print_error
-    from .refusal import told
 
     if isinstance(error, click.ClickException):
         print_error(told(error)) if not isinstance(error, click.exceptions.NoArgsIsHelpError) else error.show()

@@ -12,17 +12,18 @@ import click
 from ..control.call_request import StreamRequestOptions
 from ..control.command_client import DirectStream
 from ..errors import InvalidInput
+from .command_refusal import refused
 from .completions import pool_names
-from .printing import print_json
-from .refusal import refused
+from .printing import print_json, print_text
 from .shared_options import command, target_options, timeout_option
+from .tables import table
 from .target import Target
 
 
-@command("call")
+@command("call", more="Without a command it lists those of the pool, with their arguments.")
 @target_options
 @click.argument("pool", metavar="POOL", help="The pool's name.", shell_complete=pool_names)
-@click.argument("name_of_command", metavar="COMMAND", help="The command's name.")
+@click.argument("name_of_command", metavar="[COMMAND]", required=False, help="The command's name.")
 @click.argument(
     "words",
     metavar="[JSON | key=value]...",
@@ -36,7 +37,7 @@ from .target import Target
 def call(
     target: Target,
     pool: str,
-    name_of_command: str,
+    name_of_command: str | None,
     words: tuple[str, ...],
     session: str | None,
     timeout: float | None,
@@ -45,6 +46,9 @@ def call(
     as_json: bool,
 ) -> None:
     """Run it and print its result as JSON; chunks too with --stream. A --session is shared: other commands find it."""
+    if name_of_command is None:
+        _list_commands(target, pool, timeout, as_json=as_json)
+        return
     try:
         arguments = read_arguments(words)
     except InvalidInput as error:  # of the command line, not of a worker
@@ -55,6 +59,24 @@ def call(
             _print_stream(client.stream(pool, name_of_command, arguments, **chosen))
         else:
             print_json(client.call(pool, name_of_command, arguments, idempotent=idempotent, **chosen))
+
+
+def _list_commands(target: Target, pool: str, timeout: float | None, *, as_json: bool) -> None:
+    with target.connect_to_call() as client:
+        rows = client.call(pool, "commands", {}, timeout=timeout)
+    if as_json:
+        print_json(rows)
+        return
+    print_text(table(("command", "arguments", "what it does"), [_described(row) for row in rows]))
+
+
+def _described(row: dict[str, Any]) -> tuple[str, str, str]:
+    words = [one["name"] + ("" if one["name"].startswith("*") else "=") for one in row["arguments"]]
+    shown = [
+        f"{word}{one['type'] or '...'}" if one["needed"] else f"[{word}{one['default'] or ''}]"
+        for word, one in zip(words, row["arguments"], strict=True)
+    ]
+    return row["name"], " ".join(shown) or "-", f"{row['about']}{' (streams)' if row['stream'] else ''}".strip()
 
 
 def _print_stream(stream: DirectStream) -> None:

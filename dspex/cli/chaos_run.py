@@ -8,9 +8,9 @@ from ..errors import UnknownName
 from ..scorecard.card import REPEATS, Scorecard, load
 from ..scorecard.report import block, document, noise, summary
 from ..scorecard.scoring import Cell, Mark
+from .command_refusal import refused
 from .exit_codes import FAILED, OK
 from .printing import print_json, print_line
-from .refusal import refused
 
 OWN = "dspex"
 
@@ -19,7 +19,7 @@ def run_chaos(*, quick: bool, repeats: int | None, cases: Sequence[str], peers: 
     """Run it and print each case as it is done; the exit code is 1 if this pool failed one.
 
     Raises:
-        Refusal: there is no such case or pool.
+        CommandRefusal: there is no such case or pool.
     """
     try:
         card = Scorecard.of(tuple(peers), tuple(cases), repeats or (1 if quick else REPEATS))

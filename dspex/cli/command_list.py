@@ -17,6 +17,11 @@ class ListedCommand:
 
 
 SECTIONS: dict[str, tuple[ListedCommand, ...]] = {
+    "To begin": (
+        ListedCommand("init", "write a commented dspex.toml"),
+        ListedCommand("new", "write a bridge, or a web service with its tests"),
+        ListedCommand("doctor", "check this machine and its settings, with a remedy for each fault"),
+    ),
     "Programs": (
         ListedCommand("run", "run a program once and print what it returns"),
         ListedCommand("evaluate", "score a program on the rows of a file"),
@@ -27,8 +32,11 @@ SECTIONS: dict[str, tuple[ListedCommand, ...]] = {
     ),
     "The service": (
         ListedCommand("start", "run a supervisor until it is told to stop"),
+        ListedCommand("ls", "list this user's supervisors"),
         ListedCommand("stop", "stop a supervisor and wait until it is gone"),
+        ListedCommand("restart", "finish the calls of a service, and begin it anew as it was started"),
         ListedCommand("status", "show what a live supervisor is doing"),
+        ListedCommand("top", "show pools, workers, memory and queues, live"),
         ListedCommand("health", "say whether each pool can take a call now"),
         ListedCommand("events", "print the last events, and with --follow the coming ones"),
     ),
@@ -40,10 +48,12 @@ SECTIONS: dict[str, tuple[ListedCommand, ...]] = {
         ListedCommand("resume", "have a drained pool take calls again"),
         ListedCommand("forgive", "end the quarantine of a call that killed its workers"),
     ),
-    "This machine": (
-        ListedCommand("doctor", "check this machine and its settings, with a remedy for each fault"),
+    "Settings and this machine": (
+        ListedCommand("config", "check the settings, or show where each value comes from"),
+        ListedCommand("hardware", "show cores, memory and GPUs, and what a pool of which size would take"),
         ListedCommand("bench", "measure the call path on this machine, or what faults do"),
         ListedCommand("cache", "show or clear a cache file of language models' answers"),
+        ListedCommand("completion", "print the script with which a shell completes commands and names"),
     ),
 }
 

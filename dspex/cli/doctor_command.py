@@ -7,11 +7,14 @@ from dataclasses import asdict
 
 import click
 
+from ..terminal_text import inert
 from .check_result import Check
+from .colors import STYLES, painted
 from .doctor_checks import checks
 from .exit_codes import FAILED, OK
-from .printing import print_json, print_line
+from .printing import print_json, print_line, print_text
 from .shared_options import command
+from .tables import prose
 
 _MARKS = {"ok": "ok  ", "warn": "warn", "fail": "FAIL"}
 
@@ -25,9 +28,10 @@ def doctor(config: str | None, quick: bool, as_json: bool) -> int:
     for check in checks(config, is_quick=quick):
         results.append(check)
         if not as_json:
-            print_line(f"{_MARKS[check.state]}  {check.name}: {check.detail}")
+            mark = painted(_MARKS[check.state], STYLES[check.state])
+            print_text(mark + prose(f"....  {inert(check.name)}: {inert(check.detail)}", indent=6)[4:])
             if check.state != "ok" and check.remedy:
-                print_line(f"      -> {check.remedy}")
+                print_text(prose(f"      -> {inert(check.remedy)}", indent=3))
     counts = Counter(check.state for check in results)
     if as_json:
         print_json({"checks": [asdict(check) for check in results], "counts": dict(counts)})

@@ -13,13 +13,13 @@ import click
 
 from ..errors import InvalidInput, SettingsError, SignatureError, UnknownName
 from .chosen_program import chosen_program
+from .command_refusal import refused
 from .data_file import DataFile, read_data
 from .exit_codes import FAILED, INTERRUPTED, OK
 from .option_types import COUNT, NAMES, POSITIVE
 from .outputs import plain_of
 from .printing import print_error, print_json, print_line
 from .program_choice import ProgramChoice, program_options
-from .refusal import refused
 from .run_command import MISSING_LM, REFUSED
 from .shared_options import command
 from .shell_program import ShellProgram, find_modules_of, module_path

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from .printing import print_json, print_line
+from ..terminal_text import inert_line
+from .colors import painted
+from .printing import print_json, print_text
 from .shared_options import command, target_options
 from .status_command import exit_code
 from .target import Target
@@ -18,5 +20,6 @@ def health(target: Target, as_json: bool) -> int:
         print_json(rows)
     else:
         for row in rows.values():
-            print_line(f"{row['pool']}: {row['state']}{': ' + row['reason'] if row['reason'] else ''}")
+            why = f": {row['reason']}" if row["reason"] else ""
+            print_text(f"{painted(row['pool'])}: {painted(row['state'])}{inert_line(why)}")
     return exit_code(rows)

@@ -10,14 +10,15 @@ from typing import Any
 import click
 
 from ..errors import InvalidInput, JournalError, UnknownName
+from .command_refusal import refused
 from .event_lines import print_event
 from .exit_codes import FAILED, OK
 from .job_options import JobsChoice, jobs_options
 from .job_rows import Row, row_of
+from .printed_units import span
 from .printing import print_error, print_json, print_line
-from .refusal import refused
 from .shared_options import command
-from .status_command import LIVE, span
+from .status_text import LIVE
 from .target import Target
 
 WRONG = (InvalidInput, JournalError, UnknownName)

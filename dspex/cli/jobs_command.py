@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-
 from ..errors import InvalidInput, JournalError, UnknownName
+from .command_refusal import refused
 from .job_options import JobsChoice, jobs_options
 from .job_rows import Row, rows_of
-from .printing import print_error, print_json, print_line
-from .refusal import refused
+from .printed_units import span
+from .printing import print_error, print_json, print_text
 from .shared_options import command
-from .status_command import span
+from .tables import table
 
 WRONG = (InvalidInput, JournalError, UnknownName)
 HEADS = ("id", "program", "optimizer", "state", "stage", "trial", "best", "requests", "cost", "elapsed", "where")
@@ -30,19 +29,11 @@ def jobs(options: JobsChoice, as_json: bool) -> None:
     if not rows:
         print_error("there are no jobs; the folder of journals is given by --folder, or by the settings' [jobs] table")
         return
-    for line in _table(rows):
-        print_line(line)
+    print_text(table(HEADS, [_cells(row) for row in rows]))
     for row in rows:
         if row["state"] == "damaged":
             print_error(f"{row['journal']}: {row['message']}")
     return
-
-
-def _table(rows: Iterable[Row]) -> Iterator[str]:
-    cells = [HEADS, *(_cells(row) for row in rows)]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(HEADS))]
-    for line in cells:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
 
 
 def _cells(row: Row) -> tuple[str, ...]:

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidInput, JournalError, SettingsError
 from .chosen_program import is_served
+from .command_refusal import refused
 from .data_file import DataFile, read_data
 from .evaluate_command import metric_of
 from .exit_codes import FAILED, INTERRUPTED, OK
 from .job_options import OptimizeChoice, optimize_options
 from .job_output import print_outcome
 from .named_values import read_words
-from .refusal import refused
 from .run_command import MISSING_LM, REFUSED
 from .shared_options import command
 from .shell_command import said_of

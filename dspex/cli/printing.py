@@ -27,12 +27,20 @@ def print_line(text: str) -> None:
 
 def print_piece(text: str) -> None:
     """Print text now, without an end of the line."""
+    is_shown = sys.stdout is not None and sys.stdout.isatty()
+    _write(inert(text) if is_shown else text)  # a model's words are not the terminal's commands; a pipe gets them
+
+
+def print_text(text: str) -> None:
+    """Print lines that are colored, and inert already."""
+    _write(text + "\n")
+
+
+def _write(text: str) -> None:
     if sys.stdout is None:  # the shell closed it, as with `>&-`
         raise OSError(errno.EBADF, "standard output is closed")
     if not _can_print(text):
         text = text.encode("ascii", "backslashreplace").decode()
-    if sys.stdout.isatty():  # a model's words are not the terminal's commands; a pipe gets them as they are
-        text = inert(text)
     sys.stdout.write(text)
     sys.stdout.flush()
 

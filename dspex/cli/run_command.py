@@ -8,10 +8,10 @@ import click
 
 from ..errors import InvalidInput, SettingsError, SignatureError, UnknownName
 from .chosen_program import chosen_program
+from .command_refusal import refused
 from .named_values import read_words
 from .outputs import print_result, print_stream
 from .program_choice import ProgramChoice, program_options
-from .refusal import refused
 from .shared_options import command
 
 MISSING_LM = " Name one with --lm MODEL or the variable DSPEX_LM."

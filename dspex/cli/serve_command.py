@@ -20,11 +20,11 @@ from ..config import PoolConfig
 from ..control import connect
 from ..errors import InvalidInput, SettingsError, SignatureError, UnknownName
 from ..programs.options.routing import GENERAL_POOL
+from .command_refusal import refused
 from .exit_codes import FAILED, OK
 from .option_types import AMOUNT, POSITIVE, SPAN
 from .printing import print_json, print_line
 from .program_choice import PROGRAM, ProgramChoice
-from .refusal import refused
 from .shared_options import command, gathered
 from .shell_program import find_modules_of, named_program, own_settings
 

@@ -14,9 +14,9 @@ from .event_lines import event_text
 from .exit_codes import FAILED, INTERRUPTED, OK
 from .job_options import OptimizeChoice
 from .named_values import read_words
+from .printed_units import span
 from .printing import print_error, print_json, print_line
 from .shell_program import is_file, named_program, signature_rules
-from .status_command import span
 
 SHOWN = frozenset({
     "queued", "running", "stage", "candidate", "warning", "cancelling", "worker_died", "resumed", "done", "failed",

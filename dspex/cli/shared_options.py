@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import click
 
+from .command_group import CommandGroup
 from .command_list import LISTED
 from .option_types import SPAN
 from .shell_command import CommonOption, ShellCommand
@@ -26,15 +27,28 @@ Made = TypeVar("Made")
 Function = Callable[..., Any]
 
 
-def command(name: str, *, more: str = "") -> Callable[[Function], ShellCommand]:
-    """Declare the command of this name, as it is listed; `more` is said in its help only."""
+def command(
+    name: str, *, more: str = "", of: CommandGroup | None = None, summary: str = ""
+) -> Callable[[Function], ShellCommand]:
+    """Declare the command of this name, as it is listed; `more` is said in its help only.
+
+    A command `of` a group has its summary here.
+    """
+    does = summary or LISTED[name].summary
+    help = f"{said(does)}\n\n{more}" if more else said(does)
 
     def made(function: Function) -> ShellCommand:
-        text = said(LISTED[name].summary)
-        help = f"{text}\n\n{more}" if more else text
-        return click.command(name, cls=ShellCommand, help=help, short_help=LISTED[name].summary)(function)
+        declared: ShellCommand = click.command(name, cls=ShellCommand, help=help, short_help=does)(function)
+        if of is not None:
+            of.add_command(declared)
+        return declared
 
     return made
+
+
+def group(name: str) -> CommandGroup:
+    """Return the listed command of this name that has commands of its own."""
+    return CommandGroup(name, help=said(LISTED[name].summary), short_help=LISTED[name].summary)
 
 
 def said(summary: str) -> str:

@@ -28,10 +28,12 @@ from ..config import Config, load
 from ..control import run_folders
 from ..errors import SettingsError
 from ..lm.redaction import redact
+from ..terminal_text import inert
 from .exit_codes import FAILED, OK, USAGE
 from .option_types import POSITIVE, SPAN
-from .printing import print_error, print_line
+from .printing import print_error, print_json, print_text
 from .shared_options import command, gathered, target_options
+from .tables import prose
 from .target import Target
 
 if TYPE_CHECKING:
@@ -124,11 +126,15 @@ def _run(options: StartOptions, report: StartReport) -> int:
     from ..pools.supervisor import Supervisor
     from ..programs.optimization.job_settings import job_settings
     from ..services.services import services_of
+    from .beginning import Beginning
+    from .control_settings import has_socket, max_clients
+    from .environment_names import strange_variables
     from .process_memory import give_memory_back
     from .process_privacy import hide_from_workers
     from .service_loop import ServiceLoop, hangup_action
     from .stderr_log import logging_to_stderr
 
+    beginning = Beginning()
     hide_from_workers()
     give_memory_back()
     _fill_standard_descriptors()
@@ -136,7 +142,9 @@ def _run(options: StartOptions, report: StartReport) -> int:
         os.set_inheritable(options.report_fd, False)
     source = options.config or os.environ.get("DSPEX_CONFIG") or None
     config = load(source)
-    most = _max_clients(config, options.max_clients)
+    most = max_clients(config.tables, options.max_clients)
+    for variable in strange_variables(pool.name for pool in config.pools):
+        print_error(str(variable))
     jobs = job_settings(config.tables)  # what is wrong there is said now, not when a job begins
     supervisor = Supervisor(config)
     _provide_lm(supervisor, config, options.lm)
@@ -147,15 +155,28 @@ def _run(options: StartOptions, report: StartReport) -> int:
     def ready() -> bool:
         if jobs.resumes:
             threading.Thread(target=_resume_jobs, args=(supervisor,), name="dspex-resume", daemon=True).start()
+        if options.as_json:
+            print_json({"pid": os.getpid(), "name": name, "socket": str(path)}, indent=None)
         return report.ready()
 
     hangup = hangup_action(is_daemon=options.report_fd >= 0)
     loop = ServiceLoop(supervisor, source=source, grace=options.grace, on_ready=ready, hangup=hangup)
     service = None
-    if _control_table(config).get("socket", True):
-        service = Service(supervisor, path, name=name, kind="service", on_stop=loop.ask_to_stop, max_clients=most)
+    if has_socket(config.tables):
+        service = Service(
+            supervisor,
+            path,
+            name=name,
+            kind="service",
+            on_stop=loop.ask_to_stop,
+            on_restart=loop.ask_to_restart,
+            max_clients=most,
+        )
     with logging_to_stderr(options.log_level):
-        return loop.run(service)
+        code = loop.run(service)
+    if loop.wants_restart:
+        beginning.again()
+    return code
 
 
 def _start_job(supervisor: Supervisor, asked: Mapping[str, Any]) -> WatchedJob:
@@ -195,26 +216,6 @@ def _provide_lm(supervisor: Supervisor, config: Config, model: str | None) -> No
         services.lm_record(lm)
 
 
-def _control_table(config: Config) -> dict[str, Any]:
-    table = config.tables.get("control", {})
-    if not isinstance(table, dict) or set(table) - {"max_clients", "socket"}:
-        raise SettingsError("The [control] table has the settings max_clients and socket.", key="control")
-    if not isinstance(table.get("socket", True), bool):
-        raise SettingsError(f"control.socket is {table['socket']!r}: it is true or false.", key="control.socket")
-    return table
-
-
-def _max_clients(config: Config, wanted: int | None) -> int:
-    """Return --max-clients, else what the [control] table says, else the default."""
-    from ..control.connection_places import MAX_CLIENTS
-
-    table = _control_table(config)
-    own = table.get("max_clients", MAX_CLIENTS)
-    if isinstance(own, bool) or not isinstance(own, int) or own < 1:
-        raise SettingsError(f"control.max_clients is {own!r}: it must be 1 or more.", key="control.max_clients")
-    return own if wanted is None else wanted
-
-
 def _fill_standard_descriptors() -> None:
     """Open what the shell closed (`<&-`): else a socket gets the number, and what is printed goes there."""
     for number in range(3):
@@ -250,7 +251,10 @@ def _start_in_background(options: StartOptions) -> int:
     facts: dict[str, Any] = json.loads(report) if report else {"ready": False}
     if not facts["ready"]:
         return _failed_in_background(process, facts, log)
-    print_line(f"started pid {process.pid}, socket {path}, log {log}")
+    if options.as_json:
+        print_json({"pid": process.pid, "socket": str(path), "log": str(log)})
+    else:
+        print_text(prose(inert(f"started pid {process.pid}, socket {path}, log {log}"), indent=2))
     process.returncode = 0  # it outlives us on purpose: no warning about a child that still runs
     return OK
 

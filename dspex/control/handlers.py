@@ -54,12 +54,17 @@ class Handlers:
         *,
         facts: Callable[[], ServiceFacts],
         on_stop: Callable[[float | None], None],
+        on_restart: Callable[[float | None], None] | None = None,
     ) -> None:
-        """`on_stop(grace)` is called when the client wants the supervisor to stop; it must not block."""
+        """`on_stop(grace)` is called when the client wants the supervisor to stop; it must not block.
+
+        So is `on_restart`, where the process can begin anew.
+        """
         self._supervisor = supervisor
         self._event_log = events
         self._facts = facts
         self._on_stop = on_stop
+        self._on_restart = on_restart
         self._client = client
         self._calls = ServedCalls(client, supervisor)
         self.role: str = Role.CLIENT
@@ -262,6 +267,13 @@ class Handlers:
         self._on_stop(request_fields.seconds(fields, "grace"))
         return {"pid": run.pid, "kind": run.kind}
 
+    async def _restart(self, fields: Fields) -> dict[str, Any]:
+        run = self._facts().run
+        if self._on_restart is None:
+            raise UsageError(f"Process {run.pid} is a host application: restart that itself.")
+        self._on_restart(request_fields.seconds(fields, "grace"))
+        return {"pid": run.pid, "kind": run.kind}
+
 
 _ANSWERS: Final[dict[str, Callable[[Handlers, Fields], Awaitable[Any]]]] = {
     Verb.STATUS: Handlers._status,
@@ -269,6 +281,7 @@ _ANSWERS: Final[dict[str, Callable[[Handlers, Fields], Awaitable[Any]]]] = {
     Verb.OPEN_SESSION: Handlers._open_session,
     Verb.CLOSE_SESSION: Handlers._close_session,
     Verb.STOP: Handlers._stop,
+    Verb.RESTART: Handlers._restart,
     Verb.USAGE: Handlers._usage,
     Verb.COMPLETE: Handlers._complete,
     Verb.EMBED: Handlers._embed,

@@ -67,6 +67,7 @@ class Verb:
     RESUME: Final = "resume"
     FORGIVE: Final = "forgive"
     STOP: Final = "stop"
+    RESTART: Final = "restart"
     EVENTS: Final = "events"
     CALLS: Final = "calls"
     CANCEL_CALL: Final = "call.cancel"

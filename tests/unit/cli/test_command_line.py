@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
 
 import click
 import pytest
 
 from dspex.cli import main
-from dspex.cli.command_group import commands, loaded, root
+from dspex.cli.command_group import commands, loaded
 from dspex.cli.command_list import LISTED, SECTIONS
+from tests.support.command_words import read_words
 
 WORDS = [["dspy", "echo"], ["--timeout", "3"], ["text=hi", "n=2"], ["--idempotent"]]
 ORDERS = [order for order in itertools.permutations(range(4)) if order.index(0) < order.index(2)]
 
 
-def read(words: list[str]) -> dict[str, Any]:
-    """What a command's function would be given."""
-    with root.make_context("dspex", list(words)) as outer:
-        _, command, rest = root.resolve_command(outer, [*outer._protected_args, *outer.args])
-        assert command is not None
-        with command.make_context(command.name, rest, parent=outer) as context:
-            return context.params
-
-
 @pytest.mark.parametrize("order", ORDERS, ids=str)
 def test_options_may_stand_anywhere_in_a_call(order: tuple[int, ...]) -> None:
     """unit: before, between and after the words, whose order alone counts."""
-    given = read(["call", *itertools.chain.from_iterable(WORDS[at] for at in order)])
+    given = read_words(["call", *itertools.chain.from_iterable(WORDS[at] for at in order)])
     assert (given["pool"], given["name_of_command"], given["words"]) == ("dspy", "echo", ("text=hi", "n=2"))
     assert (given["timeout"], given["idempotent"]) == (3.0, True)
 
@@ -43,7 +34,7 @@ def test_options_may_stand_anywhere_in_a_call(order: tuple[int, ...]) -> None:
 )
 def test_a_run_is_read_alike_in_any_order(words: list[str]) -> None:
     """unit: what all commands have may come before the command's name"""
-    given = read(words)
+    given = read_words(words)
     assert (given["program"], given["inputs"], given["init"]) == ("p:C", ("q=x", "k=2"), ("a=1", "b=2"))
     assert (given["lm"], given["as_json"], given["stream"]) == ("m", True, False)
 
@@ -51,7 +42,7 @@ def test_a_run_is_read_alike_in_any_order(words: list[str]) -> None:
 @pytest.mark.parametrize("words", [["status", "--watch", "2", "--json"], ["status", "--json", "--watch"]])
 def test_an_option_whose_value_may_be_left_out(words: list[str]) -> None:
     """unit"""
-    given = read(words)
+    given = read_words(words)
     assert given["as_json"]
     assert given["watch"] == (2.0 if "2" in words else 1.0)
 
@@ -59,7 +50,7 @@ def test_an_option_whose_value_may_be_left_out(words: list[str]) -> None:
 @pytest.mark.parametrize("words", [["--name", "web", "status"], ["status", "--name=web"], ["--name=web", "status"]])
 def test_the_supervisor_is_named_before_or_after_the_command(words: list[str]) -> None:
     """unit"""
-    assert read(words)["name"] == "web"
+    assert read_words(words)["name"] == "web"
 
 
 WRONG = [
@@ -109,7 +100,7 @@ def test_what_is_wrong_is_refused(words: list[str], said: str, capsys: pytest.Ca
 )  # fmt: skip
 def test_an_optimization_is_read_alike_in_any_order(words: list[str]) -> None:
     """unit: its timeout is the job's, not each call's."""
-    given = read(words)
+    given = read_words(words)
     assert (given["program"], given["data"], given["option"], given["output"]) == (
         "p:C",
         "rows",
@@ -122,7 +113,7 @@ def test_an_optimization_is_read_alike_in_any_order(words: list[str]) -> None:
 
 def test_what_a_journal_holds_may_be_left_out() -> None:
     """unit"""
-    given = read(["optimize", "--resume", "--journal", "j.jsonl"])
+    given = read_words(["optimize", "--resume", "--journal", "j.jsonl"])
     assert (given["program"], given["data"], given["metric"], given["optimizer"]) == (None, None, None, None)
 
 

@@ -11,18 +11,18 @@ from .exit_codes import USAGE
 ABOUT = 0.1  # of likeness, where 1 is the same
 
 
-class Refusal(click.ClickException):
+class CommandRefusal(click.ClickException):
     """The command line, its files or the settings are wrong; nothing was asked."""
 
     exit_code = USAGE
 
 
-def refused(error: Exception, more: str = "") -> Refusal:
+def refused(error: Exception, more: str = "") -> CommandRefusal:
     """Return what to raise for an error that the command line is to blame for: its first line.
 
     What follows shows a place in a text that is before the user's eyes.
     """
-    return Refusal(f"{str(error).splitlines()[0]}{more}")
+    return CommandRefusal(f"{str(error).splitlines()[0]}{more}")
 
 
 def told(error: click.ClickException) -> str:
