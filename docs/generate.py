@@ -85,6 +85,11 @@ most_disk_bytes = 1_000_000_000
 folder = "/var/lib/myapp/jobs"
 resume = true                    # a service goes on with its clients' jobs when it starts again
 
+[log]                            # of the service
+file = "/var/log/dspex.log"      # default: standard error; for `--daemon`, <name>.log
+size = "10MiB"                   # then it is rotated
+keep = 5                         # files of old
+
 [control]                        # of the service that `dspex start` runs
 max_clients = 64
 ```

@@ -24,7 +24,7 @@ from .settings_exposure import warn_if_exposed
 SHIPPED_BRIDGES = ("dspy", "mipro", "faults")
 ENV_PREFIX = "DSPEX_"
 
-TABLES = ("pools", "lm", "lms", "budget", "cache", "control", "jobs")  # of a settings file
+TABLES = ("pools", "lm", "lms", "budget", "cache", "control", "jobs", "log")  # of a settings file
 
 
 def _setting(default: Any, kind: str, text: str, *, mipro: Any = dataclasses.MISSING, makes: bool = False) -> Any:

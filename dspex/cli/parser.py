@@ -124,6 +124,7 @@ def _start(commands: Any) -> None:
     command.add_argument(
         "--max-clients", type=positive, metavar="N", help="connected at once (default: [control] max_clients, else 64)"
     )
+    command.add_argument("--log-file", metavar="PATH", help="log there, not to standard error; see [log]")
     command.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     command.add_argument("--report-fd", type=int, default=-1, help=argparse.SUPPRESS)
 

@@ -2,6 +2,7 @@
 
     SIGTERM, SIGINT   the first: a warm stop: no new calls, running ones go on for the grace; the second: a cold one
     a client's stop   a warm stop within its grace; one that comes again changes the grace only if it has one
+    SIGUSR1           open the log file anew: somebody has moved it
     SIGHUP            read the settings again and replace the workers one by one; on an error everything stays as it was
 
 Signal handlers only put an event into a queue; the main thread acts on one after the other.
@@ -39,7 +40,7 @@ logger = logging.getLogger("dspex")
 class LoopEvent:
     """Something that the main thread must act on."""
 
-    kind: str  # "stop", "reload", "reloaded", "ready", "failed"
+    kind: str  # "stop", "reload", "reloaded", "reopen", "ready", "failed"
     request: StopRequest = StopRequest(None)
     source: str = ""  # who asked for it, for the log
     error: BaseException | None = None
@@ -55,11 +56,13 @@ class ServiceLoop:
         source: str | None,
         grace: float | None = None,
         on_ready: Callable[[], bool] = lambda: True,
+        reopen_log: Callable[[], None] | None = None,
     ) -> None:
         self._supervisor = supervisor
         self._source = source
         self._grace = grace
         self._on_ready = on_ready
+        self._reopen_log = reopen_log
         self._events: SimpleQueue[LoopEvent] = SimpleQueue()
         self._notifier = Notifier()
         self._is_reloading = False
@@ -111,6 +114,8 @@ class ServiceLoop:
                     self._begin_reload()
                 case LoopEvent("reloaded"):
                     self._end_reload()
+                case LoopEvent("reopen"):
+                    self._reopen()
                 case _:
                     pass
 
@@ -182,6 +187,15 @@ class ServiceLoop:
             self._wants_reload = False
             self._begin_reload()
 
+    # -- SIGUSR1 --
+
+    def _reopen(self) -> None:
+        if self._reopen_log is None:
+            logger.info("SIGUSR1: the log is standard error, there is no file to open anew (see --log-file)")
+            return
+        self._reopen_log()
+        logger.info("the log is opened anew")
+
     def _summary(self) -> str:
         rows = self._supervisor.stats().values()
         return "; ".join(
@@ -203,6 +217,7 @@ class ServiceLoop:
             signal.SIGTERM: LoopEvent("stop", StopRequest(None, is_signal=True), "SIGTERM"),
             signal.SIGINT: LoopEvent("stop", StopRequest(None, is_signal=True), "SIGINT"),
             signal.SIGHUP: LoopEvent("reload"),
+            signal.SIGUSR1: LoopEvent("reopen"),
         }
 
         def handler(number: int, frame: Any) -> None:

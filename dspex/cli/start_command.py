@@ -12,12 +12,15 @@ import functools
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from dspex_worker.process_title import set_title
 
 from ..config import Config, load
 from ..control import run_files
@@ -81,10 +84,12 @@ def _run(options: argparse.Namespace, report: StartReport) -> int:
     from ..pools.supervisor import Supervisor
     from ..programs.optimization.job_settings import job_settings
     from ..services.services import services_of
+    from .log_file import LogFile, LogSettings
     from .process_privacy import hide_from_workers
     from .service_loop import ServiceLoop
-    from .stderr_log import logging_to_stderr
+    from .stderr_log import logging_to, stderr_handler
 
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until there is a log to open anew
     hide_from_workers()
     _fill_standard_descriptors()
     if options.report_fd >= 0:
@@ -92,11 +97,13 @@ def _run(options: argparse.Namespace, report: StartReport) -> int:
     source = options.config or os.environ.get("DSPEX_CONFIG") or None
     config = load(source)
     most = _max_clients(config, options.max_clients)
+    log = LogSettings.of(config.tables, options.log_file)
     jobs = job_settings(config.tables)  # what is wrong there is said now, not when a job begins
     supervisor = Supervisor(config)
     _provide_lm(supervisor, config, options.lm)
     path = socket_of(options)
     name = options.name or path.stem
+    set_title(f"dspex: supervisor {name}")
     services_of(supervisor).jobs.starter = functools.partial(_start_job, supervisor)
 
     def ready() -> bool:
@@ -104,9 +111,11 @@ def _run(options: argparse.Namespace, report: StartReport) -> int:
             threading.Thread(target=_resume_jobs, args=(supervisor,), name="dspex-resume", daemon=True).start()
         return report.ready()
 
-    loop = ServiceLoop(supervisor, source=source, grace=options.grace, on_ready=ready)
+    handler = stderr_handler() if log.file is None else LogFile(log, log.file)
+    reopen = handler.reopen if isinstance(handler, LogFile) else None
+    loop = ServiceLoop(supervisor, source=source, grace=options.grace, on_ready=ready, reopen_log=reopen)
     service = Service(supervisor, path, name=name, kind="service", on_stop=loop.ask_to_stop, max_clients=most)
-    with logging_to_stderr(options.log_level):
+    with logging_to(handler, options.log_level):
         return loop.run(service)
 
 
@@ -176,7 +185,7 @@ def _start_in_background(options: argparse.Namespace) -> int:
     """Start ourselves anew, detached, and wait for its report: no fork of a process that has threads or a terminal."""
     path = socket_of(options)
     run_files.private_directory(path.parent)
-    log = path.with_suffix(".log")
+    log = _log_of(options) or path.with_suffix(".log")
     reading, writing = os.pipe()
     process: subprocess.Popen[bytes] | None = None
     with os.fdopen(reading, "rb") as pipe:
@@ -197,6 +206,13 @@ def _start_in_background(options: argparse.Namespace) -> int:
     print_line(f"started pid {process.pid}, socket {path}, log {log}")
     process.returncode = 0  # it outlives us on purpose: no warning about a child that still runs
     return OK
+
+
+def _log_of(options: argparse.Namespace) -> Path | None:
+    from .log_file import LogSettings
+
+    config = load(options.config or os.environ.get("DSPEX_CONFIG") or None)
+    return LogSettings.of(config.tables, options.log_file).file
 
 
 def _failed_in_background(process: subprocess.Popen[bytes], facts: dict[str, Any], log: Path) -> int:
@@ -225,6 +241,7 @@ def _end_of(code: int | None) -> str:
 
 def _launch(options: argparse.Namespace, path: Path, log: Path, report: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "dspex.cli", "start", "--foreground", "--socket", str(path)]
+    command += ["--log-file", str(log)]
     command += ["--name", options.name or path.stem, "--log-level", options.log_level, "--report-fd", str(report)]
     for option in ("--config", "--lm", "--grace", "--max-clients"):
         if (value := getattr(options, option[2:].replace("-", "_"))) is not None:

@@ -29,7 +29,14 @@ from ..errors import (
 )
 from ..pools.streams import AsyncStream, Stream
 from . import run_files
-from .call_request import CallRequestOptions, StreamRequestOptions, call_request, events_request, stream_request
+from .call_request import (
+    CallRequestOptions,
+    StreamRequestOptions,
+    call_request,
+    events_request,
+    logs_request,
+    stream_request,
+)
 from .client_connection import ClientConnection
 from .client_handles import Arguments, ClientPool, ClientSession
 from .client_job import ClientJob
@@ -154,6 +161,23 @@ class Client(OperatorClient):
         """Return the last events, each {"time", "name", "level", "facts"}; with `follow` also the coming ones."""
         call = RemoteStream(self._connection, "control", Verb.EVENTS, math.inf, loop=None)
         call.begin(Verb.EVENTS, events_request(follow=follow, recent=recent))
+        return Stream(call, call.buffer, call.grant, call)
+
+    def logs(
+        self,
+        pool: str | None = None,
+        *,
+        worker: int | None = None,
+        follow: bool = False,
+        recent: int | None = None,
+    ) -> Stream:
+        """Return the last lines of the supervisor's log, as `events`: of one pool, or of its worker of this number.
+
+        Raises:
+            UnknownName: there is no such pool.
+        """
+        call = RemoteStream(self._connection, "control", Verb.LOGS, math.inf, loop=None)
+        call.begin(Verb.LOGS, logs_request(pool, worker, follow=follow, recent=recent))
         return Stream(call, call.buffer, call.grant, call)
 
     def job(self, id: str) -> ClientJob:

@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 MAGIC: Final = "dspex-control"
-VERSION: Final = (1, 1)  # a different major cannot talk; a different minor knows more verbs or facts
+VERSION: Final = (1, 2)  # a different major cannot talk; a different minor knows more verbs or facts
 LIMIT: Final = FRAME_LIMIT + 64 * 1024  # bytes: whatever fits a worker's frame fits here with its envelope
 HELLO_LIMIT: Final = 64 * 1024  # bytes that a stranger may announce
 ENVELOPE: Final = 32  # containers and elements of a request beside its value: fewer than a worker's frame may have
