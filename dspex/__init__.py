@@ -115,6 +115,7 @@ _HOMES = {
     "UsageStats": "usage_stats",
     "usage": "defaults",
     "connect": "control",
+    "asgi": "serving.asgi",
 }
 
 if TYPE_CHECKING:
@@ -208,6 +209,7 @@ if TYPE_CHECKING:
     from .retrieval.hybrid_index import HybridIndex as HybridIndex
     from .retrieval.vector_index import VectorIndex as VectorIndex
     from .scoped_defaults import context as context
+    from .serving.asgi import asgi as asgi
     from .signatures.field import InputField as InputField
     from .signatures.field import OutputField as OutputField
     from .signatures.signature import Signature as Signature

@@ -17,9 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
-from .errors import SettingsError, UnknownName
-from .setting_values import GIB, Affinity, LMPolicy, StartMethod, setting_value
+from .errors import DspexError, SettingsError, UnknownName
+from .setting_values import GIB, UNSHOWN, Affinity, LMPolicy, StartMethod, setting_value
 from .settings_exposure import warn_if_exposed
+from .unshown_values import UnshownOptions, unshown, without_frames
 
 SHIPPED_BRIDGES = ("dspy", "mipro", "faults")
 ENV_PREFIX = "DSPEX_"
@@ -32,7 +33,8 @@ def _setting(default: Any, kind: str, text: str, *, mipro: Any = dataclasses.MIS
 
     `makes` says that workers are made from it, so that a change of it needs new ones.
     """
-    return field(default=default, metadata={"kind": kind, "text": text, "mipro": mipro, "makes": makes})
+    metadata = {"kind": kind, "text": text, "mipro": mipro, "makes": makes}
+    return field(default=default, repr=kind not in UNSHOWN, metadata=metadata)
 
 
 Span = float | str  # seconds, or text such as "90s" or "15min"
@@ -134,8 +136,15 @@ class PoolConfig:
     )
 
     def __init__(self, name: str = "dspy", **settings: Unpack[PoolSettings]) -> None:
-        self._read({"name": name, **settings})
-        self._check()
+        try:
+            self._read(UnshownOptions(name=name, **settings))
+            self._check()
+        except DspexError as error:
+            refusal = without_frames(error)
+        else:
+            return
+        del settings  # variables for workers may be keys
+        raise refusal
 
     def _read(self, settings: Mapping[str, Any]) -> None:
         known = {f.name: f for f in dataclasses.fields(PoolConfig)}
@@ -190,13 +199,36 @@ class PoolConfig:
         return installed if installed.is_file() else here.parent / "bridge_scripts" / f"{self.bridge}_bridge.py"
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
-    """A supervisor's settings: its pools, and tables that other layers read (those of `TABLES`)."""
+class HoldsTables:
+    """What of a `Config` is no field: loggers and encoders write down all fields of a dataclass; tables hold keys."""
+
+    __slots__ = ("tables",)
+
+    tables: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, init=False, eq=False)
+class Config(HoldsTables):
+    """A supervisor's settings: its pools, and `tables` that other layers read (those of `TABLES`)."""
 
     pools: tuple[PoolConfig, ...]
-    tables: Mapping[str, Any] = field(default_factory=dict)
-    source: str = "defaults"
+    source: str
+
+    def __init__(
+        self, pools: tuple[PoolConfig, ...], tables: Mapping[str, Any] | None = None, source: str = "defaults"
+    ) -> None:
+        for name, value in (("pools", pools), ("tables", unshown(dict(tables or {}))), ("source", source)):
+            object.__setattr__(self, name, value)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Config):
+            return NotImplemented
+        return (self.pools, self.tables, self.source) == (other.pools, other.tables, other.source)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.tables:
+            raise TypeError("Settings with tables may hold keys and are not pickled: load them where they are used.")
+        return Config, (self.pools, None, self.source)
 
 
 def checked_pools(pools: Any) -> tuple[PoolConfig, ...]:
@@ -223,7 +255,6 @@ def load(source: str | os.PathLike[str] | None = None, *, environ: Mapping[str, 
     Raises:
         SettingsError: the file cannot be read, or a key or value in it is wrong; `key` says which.
     """
-    environ = os.environ if environ is None else environ
     if source is not None and not isinstance(source, str | os.PathLike):
         raise SettingsError(f"Settings are a TOML file's path or a dspex.Config, not {source!r}.", key="config")
     tables = {} if source is None else _read_toml(Path(source))
@@ -239,7 +270,7 @@ def load(source: str | os.PathLike[str] | None = None, *, environ: Mapping[str, 
     return Config(pools, tables, str(source) if source is not None else "defaults")
 
 
-def _pool(name: str, settings: Any, environ: Mapping[str, str]) -> PoolConfig:
+def _pool(name: str, settings: Any, environ: Mapping[str, str] | None) -> PoolConfig:
     """Return the pool of one [pools.<name>] table."""
     if not isinstance(settings, dict):
         raise SettingsError(f"pools.{name} is not a table of settings.", key=f"pools.{name}")
@@ -266,26 +297,32 @@ DOTS_MOST = 1000  # in one line of it
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        with path.open("rb") as file:
-            content = file.read(FILE_MOST + 1)
-        text = content[:FILE_MOST].decode("utf-8-sig")  # some editors begin a file with a byte order mark
-        dots = max((line.count(".") for line in text.split("\n")), default=0)
-        if len(content) > FILE_MOST or dots > DOTS_MOST:  # tomllib takes the square of a dotted key's length
-            raise ValueError(f"it is over {FILE_MOST:,} bytes, or a line of it has over {DOTS_MOST:,} dots")
-        return tomllib.loads(text)
+        return unshown(_parsed(path))  # type: ignore[no-any-return]
     except RecursionError:
-        raise SettingsError(f"The settings file {str(path)!r} nests its values too deep to be read.") from None
+        why = "nests its values too deep to be read"
     except OSError as error:
-        raise SettingsError(f"The settings file {str(path)!r} cannot be read: {error.strerror}.") from error
+        why = f"cannot be read: {error.strerror}"
     except ValueError as error:  # no TOML, no UTF-8, or no path
-        raise SettingsError(f"The settings file {str(path)!r} is not valid TOML: {error}.") from error
+        why = f"is not valid TOML: {error}"
+    # Not inside of an `except`: the error behind this one would show the file's text, which may hold keys.
+    raise SettingsError(f"The settings file {str(path)!r} {why}.")
 
 
-def _from_environ(pool: str, environ: Mapping[str, str]) -> dict[str, Any]:
+def _parsed(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        content = file.read(FILE_MOST + 1)
+    text = content[:FILE_MOST].decode("utf-8-sig")  # some editors begin a file with a byte order mark
+    dots = max((line.count(".") for line in text.split("\n")), default=0)
+    if len(content) > FILE_MOST or dots > DOTS_MOST:  # tomllib takes the square of a dotted key's length
+        raise ValueError(f"it is over {FILE_MOST:,} bytes, or a line of it has over {DOTS_MOST:,} dots")
+    return tomllib.loads(text)
+
+
+def _from_environ(pool: str, environ: Mapping[str, str] | None) -> dict[str, Any]:
     prefix = f"{ENV_PREFIX}{re.sub(r'[^A-Za-z0-9]', '_', pool).upper()}_"
     names = {f.name.upper(): f.name for f in dataclasses.fields(PoolConfig) if f.name != "name"}
     return {
         names[key.removeprefix(prefix)]: value
-        for key, value in environ.items()
+        for key, value in (os.environ if environ is None else environ).items()
         if key.startswith(prefix) and key.removeprefix(prefix) in names
     }

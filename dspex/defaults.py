@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
 from .errors import InvalidInput, NotConfigured, SettingsError
+from .lm.given_lms import takes_lms
 from .lm.observing import Observing
 from .scoped_defaults import scoped
 
@@ -230,6 +231,7 @@ _defaults = Defaults()
 os.register_at_fork(after_in_child=_defaults.renew_lock)
 
 
+@takes_lms
 def configure(
     *,
     lm: LMLike | None = None,

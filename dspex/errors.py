@@ -680,6 +680,10 @@ class LMServerError(LMProviderError):
     retryable: ClassVar[Retryable] = "now"
 
 
+class LMEmptyStreamError(LMStreamAssemblyError, LMServerError):
+    """A stream ended before an answer began, or the reply was none: nothing was shown, so it can be asked again."""
+
+
 class AdapterParseError(DspexError, ValueError):
     """The model's text lacks output fields of the signature; `lm_response` is the text, `parsed` what was found."""
 

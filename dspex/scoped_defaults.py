@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from .adapters.adapter_names import ADAPTERS
 from .errors import SettingsError
+from .lm.given_lms import takes_lms
 from .lm.named_lms import is_name, lm_from, named
 from .lm.observing import checked_callbacks
 from .lm.strict_schemas import with_plain_format
@@ -69,6 +70,7 @@ _scope: ContextVar[ScopedDefaults] = ContextVar("dspex_scope", default=NO_SCOPE)
 scoped: Callable[[], ScopedDefaults] = _scope.get  # returns the defaults of the blocks that are open here
 
 
+@takes_lms
 @contextlib.contextmanager
 def context(
     *,

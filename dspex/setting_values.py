@@ -11,11 +11,13 @@ from typing import Any, Literal, get_args
 from dspex_worker.wire import encode
 
 from .errors import SettingsError
+from .unshown_values import plain
 
 Affinity = Literal["hint", "strict_queue", "strict_fail_fast"]
 StartMethod = Literal["fork", "exec"]
 LMPolicy = Literal["any", "named"]
 
+UNSHOWN = frozenset({"plain", "variables"})  # kinds of tables that may hold keys
 MIB = 1024**2
 GIB = 1024**3
 NICE_MOST = 19
@@ -34,7 +36,8 @@ def setting_value(key: str, kind: str, value: Any) -> Any:
     try:
         return _READERS[kind](value)
     except (TypeError, ValueError, OverflowError) as error:
-        raise SettingsError(f"{key} is {value!r}: {error}.", key=key) from None
+        given = "cannot be" if kind in UNSHOWN else f"is {value!r}"
+        raise SettingsError(f"{key} {given}: {error}.", key=key) from None
 
 
 def _count(value: Any) -> int | None:
@@ -176,7 +179,7 @@ def _mapping(value: Any) -> dict[str, Any]:
     value = value or {}
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         raise ValueError("it must be a table with text keys")
-    return dict(value)
+    return plain(dict(value))  # type: ignore[no-any-return]
 
 
 def _name(value: Any) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import SettingsError
+from ..lm.given_lms import takes_lms
 from ..types.dspy_objects import dspy_type_name
 
 if TYPE_CHECKING:
@@ -133,6 +134,7 @@ class BAMLAdapter(AdapterRecord):
 class TwoStepAdapter(AdapterRecord):
     """DSPy's TwoStepAdapter: the LM answers in plain words, and `extraction_model` takes the outputs out of them."""
 
+    @takes_lms
     def __init__(
         self,
         extraction_model: LMLike | None = None,

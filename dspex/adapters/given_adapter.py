@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any, Final, Protocol
 
 from ..errors import SettingsError, UnknownName
+from ..lm.given_lms import takes_lms
 from .adapter_names import ADAPTERS, AdapterName
 from .adapter_record import (
     AdapterRecord,
@@ -48,6 +49,7 @@ _OPTIONS: Final = ("use_native_function_calling", "parallel_tool_calls", "use_js
 _DSPYS: Final = frozenset((*_OPTIONS, "callbacks", "native_response_types", "extraction_model"))
 
 
+@takes_lms
 def adapter(what: Any, /, **arguments: Any) -> Any:
     """Return an adapter: of a class of your own, by "package.module:Class" or as the class, made with `arguments`.
 

@@ -22,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
     commands = root.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_CommandParser)
     for add in (_run, _evaluate, _start, _status, _health, _stop, _call, _resize, _recycle, _drain, _forgive, _events):
         add(commands)
-    for add in (_optimize, _jobs, _job, _cache, _doctor, _bench):
+    for add in (_optimize, _jobs, _job, _serve, _cache, _doctor, _bench):
         add(commands)
     return root
 
@@ -209,6 +209,36 @@ def _jobs(commands: Any) -> None:
 def _job(commands: Any) -> None:
     command = _command(commands, "job", "show, follow or cancel one optimization", module="jobs_command")
     job_options.add_job(command)
+
+
+def _serve(commands: Any) -> None:
+    command = _command(commands, "serve", "answer HTTP requests, or an MCP client's, with programs", finds=False)
+    command.add_argument("programs", metavar="[NAME=]PROGRAM", nargs="+", help="package.module:Class, file.py:Class, "
+                         "'question -> answer', or a saved program's file (.json)")  # fmt: skip
+    command.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="where it listens (127.0.0.1)")
+    command.add_argument("--port", type=count, default=8000, metavar="N", help="(8000); 0 is any that is free")
+    command.add_argument("--token-file", metavar="FILE", help="what requests must send as a bearer token; '-' is "
+                         "standard input (default: $DSPEX_SERVE_TOKEN)")  # fmt: skip
+    command.add_argument("--open", action="store_true", help="serve whoever reaches an address that is not loopback")
+    command.add_argument("--mcp", action="store_true", help="serve them as MCP tools at /mcp too")
+    command.add_argument("--mcp-stdio", action="store_true", help="as MCP tools on standard input and output instead")
+    command.add_argument("--timeout", type=seconds, metavar="S", help="that a request may take at most (120)")
+    command.add_argument("--budget-usd", type=float, metavar="N", help="dollars that a request may spend at most")
+    command.add_argument("--budget-tokens", type=positive, metavar="N", help="tokens, likewise")
+    command.add_argument("--budget-requests", type=positive, metavar="N", help="requests to models, likewise")
+    command.add_argument("--request-limit", type=positive, metavar="N", help="requests at a time (1000)")
+    command.add_argument("--batch-limit", type=positive, metavar="N", help="rows of a batch (100)")
+    command.add_argument("--body-limit", type=positive, metavar="BYTES", help="of a request's body (1048576)")
+    command.add_argument("--grace", type=seconds, metavar="S", help="for running requests at a stop (default: the "
+                         "pool's)")  # fmt: skip
+    command.add_argument("--init", action="append", default=[], metavar="NAME=VALUE", help="an argument of its "
+                         "constructor; JSON, or else text; may be given several times")  # fmt: skip
+    command.add_argument("--signature", metavar="TEXT", help="what a module takes and gives: 'question -> answer'")
+    command.add_argument("--kind", metavar="KIND", help="of a signature: predict (the default), chain_of_thought, ...")
+    command.add_argument("--lm", metavar="MODEL", help="the language model")
+    command.add_argument("--adapter", metavar="NAME", help="chat, json, xml, ...")
+    command.add_argument("--config", metavar="FILE", help="settings of its workers (default: $DSPEX_CONFIG)")
+    command.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
 
 
 def _cache(commands: Any) -> None:

@@ -115,7 +115,7 @@ def own_workers(options: argparse.Namespace, *, size: int | None = 1, optimizes:
     """
     if options.program is not None:
         find_modules_of(options.program)
-    defaults.configure(config=_settings(options, size, optimizes=optimizes), lm=options.lm)
+    defaults.configure(config=own_settings(options, size, optimizes=optimizes), lm=options.lm)
     try:
         with _output_of_workers(is_quiet=not options.debug):
             yield
@@ -174,7 +174,12 @@ def _refuse(what: str, given: Mapping[str, Any]) -> None:
             raise InvalidInput(f"{what} takes no {option}.")
 
 
-def _settings(options: argparse.Namespace, size: int | None, *, optimizes: bool) -> Config:
+def own_settings(options: argparse.Namespace, size: int | None, *, optimizes: bool = False) -> Config:
+    """Return the settings of a command's own workers: of a file, or of the pools that it needs.
+
+    Raises:
+        SettingsError: they cannot be.
+    """
     source = options.config or os.environ.get("DSPEX_CONFIG") or None
     config = load(source)
     if source is not None:

@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 from ..errors import SettingsError
+from ..unshown_values import UnshownOptions
 from .record import KNOWN, LM
 from .sent_options import EXTRA
 
@@ -31,7 +32,7 @@ def lm_of_dspy(given: Any, key: str = "lm") -> LM:
         UnknownName, SettingsError: a provider or option that DSPex does not know.
     """
     _require_plain(given, key)
-    options = {name: value for name, value in given.kwargs.items() if value is not None}
+    options = UnshownOptions({name: value for name, value in given.kwargs.items() if value is not None})
     limit = options.pop("max_completion_tokens", None)
     if limit is not None:
         options["max_tokens"] = limit

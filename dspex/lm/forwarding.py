@@ -16,8 +16,9 @@ from .record import LM
 from .record_checks import are_points
 from .redaction import redact
 from .request import Request, silent
-from .response import note_truncation, opened
+from .response import Response, note_truncation, opened
 from .sent_options import EXTRA, MARKS
+from .unfinished_usage import unfinished_usage
 from .usage import Account, UsageMeter
 
 # What a worker's reader looks at; all else (Location, cookies, what proxies add) is nobody's business.
@@ -141,7 +142,7 @@ def relayed(
             while (part := (yield from response.part())) is not None:
                 yield Give(part)
         finally:
-            _count(request, response.outcome, usage, accounts)
+            _count(request, response, usage, accounts)
 
 
 def head_of(outcome: ExchangeOutcome) -> dict[str, Any]:
@@ -158,14 +159,18 @@ def head_of(outcome: ExchangeOutcome) -> dict[str, Any]:
     return {"status": source.status, "headers": headers, "cached": outcome.cached}
 
 
-def _count(request: Request, outcome: ExchangeOutcome, usage: UsageMeter, accounts: Sequence[Account]) -> None:
-    """Note what was used, as far as the response reports it; of a stream that was cut short that may be nothing."""
+def _count(request: Request, response: Response, usage: UsageMeter, accounts: Sequence[Account]) -> None:
+    """Note what was used, as the response reports it; of a stream that was left or cut short, what it came to."""
+    outcome = response.outcome
     answered = outcome.live.reader if outcome.live is not None else outcome.answer
     if answered is not None:
         note_truncation(answered.finish_reason, request, outcome)
     if outcome.cached:
         usage.add_cached(accounts)
     elif outcome.live is not None:
-        usage.add(request.lm, outcome.live.usage(), accounts)
+        reported = outcome.live.usage()
+        if not response.has_ended:
+            reported = unfinished_usage(request.body, outcome.live.reader, reported)
+        usage.add(request.lm, reported, accounts)
     elif outcome.answer is not None:
         usage.add(request.lm, outcome.answer.usage, accounts)

@@ -38,10 +38,13 @@ def provider_for(provider: Provider, model_type: str, model: str) -> Provider:
     Raises:
         LMUnsupportedFeatureError: this process does not ask it so.
     """
-    if model_type == CHAT:
+    if model_type == (RESPONSES if provider.dialect == "responses" else CHAT):
         return provider
     if model_type == RESPONSES and provider.prefix in _BY_RESPONSES:
         return _by_responses(provider)
+    if provider.dialect == "responses":
+        told = f"By {provider.id!r} DSPy asks a Responses API only: give model_type='responses'."
+        raise LMUnsupportedFeatureError(told, model=model, provider=provider.id)
     advice = "LM(..., direct=True) lets a worker's DSPy ask it."
     if model_type == RESPONSES:
         advice = f"LM('openai/<model>', api_base=..., model_type='responses') asks a server that speaks it; {advice}"

@@ -27,6 +27,7 @@ def _cloud(id: str, dialect: DialectName, host: cloud_host.CloudHost, *key_names
 MORE_PROVIDERS = (
     _server("sglang", "openai", "http://localhost:30000/v1", placeholder_key="EMPTY", namespaces=("sglang",)),
     _server("zai", "openai", "https://api.z.ai/api/paas/v4", "ZAI_API_KEY", namespaces=("zai",)),
+    _server("meta", "responses", "https://api.meta.ai/v1", _META_KEY, namespaces=("meta",)),
     _server("meta-chat", "openai", "https://api.meta.ai/v1", _META_KEY, namespaces=("meta",)),
     _server("meta-anthropic", "anthropic", "https://api.meta.ai/v1", _META_KEY, namespaces=("meta",)),
     _server(
@@ -36,6 +37,13 @@ MORE_PROVIDERS = (
         "DEEPSEEK_API_KEY",
         namespaces=("deepseek",),
         auth="x-api-key",
+    ),
+    _server(
+        "moonshotai-responses",
+        "responses",
+        "https://api.moonshot.ai/v1",
+        *_MOONSHOT_KEYS,
+        namespaces=("moonshot", "moonshotai"),
     ),
     _server(
         "moonshotai-anthropic",

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from ..errors import LMConfigurationError, LMUnsupportedFeatureError, SettingsError, UnknownName
+from ..unshown_values import without_frames
 from .dspy_lms import is_dspy_lm, lm_of_dspy
 from .record import LM
 
@@ -43,7 +44,12 @@ class NamedLMs:
             SettingsError: a table that makes no LM; `key` says which setting.
         """
         default = tables.get("lm")
-        return cls(None if default is None else lm_of_table(default), named(tables.get("lms")))
+        try:
+            return cls(None if default is None else lm_of_table(default), named(tables.get("lms")))
+        except SettingsError as error:  # a key may stand where a table should be
+            refusal = without_frames(error)
+        del default
+        raise refusal
 
     def over(self, other: NamedLMs) -> NamedLMs:
         """Return these, and of the other what is not among them."""
@@ -72,7 +78,9 @@ def named(given: Any) -> Mapping[str, LM]:
     if given is None:
         return MappingProxyType({})
     if not isinstance(given, Mapping):
-        raise SettingsError(f"lms is {given!r}; it is a mapping from names to language models.", key="lms")
+        raise SettingsError(
+            f"lms is a {type(given).__name__}; it is a mapping from names to language models.", key="lms"
+        )
     return MappingProxyType({_checked_name(name): _member(name, lm) for name, lm in given.items()})
 
 
@@ -144,6 +152,7 @@ def _member(name: str, given: Any) -> LM:
     key = f"lms.{name}"
     if is_name(given):
         raise SettingsError(
-            f"{key} is {given!r}: it is a dspex.LM, or a model's name such as 'openai/gpt-4o-mini'.", key=key
+            f"{key} is a text without a slash: it is a dspex.LM, or a model's name such as 'openai/gpt-4o-mini'.",
+            key=key,
         )
     return lm_from(given, key)

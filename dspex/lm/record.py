@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any, Unpack
 
 from ..errors import LMConfigurationError, SettingsError
+from ..unshown_values import UnshownOptions, without_frames
 from .clouds.cloud_options import CLOUD_OPTIONS, SECRET_OPTIONS, CloudOptions, concealed
 from .connection_options import connection_options, network_for
 from .lm_options import ALIASES, AliasedOptions, ClientOptions, ProviderOptions, ServerOptions
@@ -34,7 +35,7 @@ from .record_checks import (
 from .record_facts import LMFacts
 from .record_wire import wire_form
 from .resolution import base_url_for, cloud_account_for, key_for, provider_of
-from .secret_settings import HoldsSecrets, UnshownOptions, without_frames
+from .secret_settings import HoldsSecrets
 from .sent_options import (
     EXTRA,
     require_consistent,
@@ -290,5 +291,6 @@ def _sorted_out(options: Mapping[str, Any], *, is_direct: bool) -> tuple[dict[st
 def _lms(given: Iterable[LM]) -> tuple[LM, ...]:
     lms = (given,) if isinstance(given, LM) else tuple(given) if isinstance(given, Iterable) else (given,)
     if not all(isinstance(lm, LM) for lm in lms):
-        raise SettingsError(f"fallbacks must be LMs, not {given!r}.", key="fallbacks")
+        kinds = ", ".join(sorted({type(lm).__name__ for lm in lms if not isinstance(lm, LM)}))
+        raise SettingsError(f"fallbacks must be LMs (dspex.LM), not of type {kinds}.", key="fallbacks")
     return lms

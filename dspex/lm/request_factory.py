@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from ..errors import LMConfigurationError, LMNotConfiguredError, LMUnsupportedFeatureError
+from .asked_request import asked_of, refused
 from .cache import key_of
 from .call_options import CallPlan
 from .clouds.cloud_urls import with_query, without_key
@@ -27,7 +28,6 @@ from .http.http_message import request_head
 from .record import LM
 from .redaction import Redactor, redactor_of
 from .request import Request
-from .sent_options import ROUTING
 from .worker_bodies import with_members
 
 USER_AGENT = "dspex"
@@ -127,10 +127,10 @@ class RequestFactory:
         is_embedding = lm.provider.dialect == "openai" and embeddings.owns(lm, url)
         dialect = EmbeddingsDialect() if is_embedding else dialect
         if str(given.get("method") or "POST") != "POST" or not dialect.owns(lm, url):
-            raise _refused(lm, "The request does not go to the LM's own endpoint: no key is sent there.")
+            raise refused(lm, "The request does not go to the LM's own endpoint: no key is sent there.")
         head = self._worker_head(lm, _resolved(lm, url), given.get("headers") or ())
         body = given["body"] if isinstance(given["body"], bytes) else str(given["body"]).encode()
-        asked = _asked(lm, dialect, body)
+        asked = asked_of(lm, dialect, body)
         made_whole = dialect.reporting(asked)
         if media := given.get("media"):
             made_whole = with_blocks(made_whole, blocks_of(lm, media))
@@ -218,38 +218,8 @@ def _own_headers(lm: LM, given: Iterable[tuple[str, str]]) -> list[tuple[str, st
     headers = [(name, value) for name, value in given if name.lower() not in _OWNED_HERE]
     odd = next((name for name, _ in headers if not _TOKEN.fullmatch(name)), None)
     if odd is not None:
-        raise _refused(lm, f"{odd[:50]!r} is no name of a header.")
+        raise refused(lm, f"{odd[:50]!r} is no name of a header.")
     return headers
-
-
-def _asked(lm: LM, dialect: Dialect, body: bytes) -> dict[str, Any]:
-    """Return the request's object.
-
-    Raises:
-        LMConfigurationError: it is none, or asks for another model than the record's, which another price would be for.
-    """
-    try:
-        asked = json.loads(body, object_pairs_hook=_once_each)
-    except (ValueError, RecursionError):
-        asked = None
-    if not isinstance(asked, dict):
-        raise _refused(lm, "The request's body is not a JSON object, or says something twice.")
-    naming = any(name != "model" and name.casefold() in ROUTING for name in asked)  # Go's readers take any case
-    if naming or dialect.names_another(lm, asked):
-        raise _refused(lm, f"The request is for another model than {lm.name!r}; make an LM() for it.")
-    return asked
-
-
-def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object whose members are named once: of two models, the server might take the other."""
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a member is named twice")
-    return found
-
-
-def _refused(lm: LM, message: str) -> LMConfigurationError:
-    return LMConfigurationError(message, model=lm.model, provider=lm.provider.id)
 
 
 def _digest(lm: LM, headers: list[tuple[str, str]]) -> str | None:

@@ -19,6 +19,7 @@ from .exchange_services import ExchangeServices
 from .http.http_message import Reply
 from .request import Request
 from .response_check import LiveStream
+from .unfinished_usage import unfinished_usage
 from .usage import UsageMeter
 from .worker_reading import is_read_by_dspy
 
@@ -58,7 +59,8 @@ def texts(services: ExchangeServices, request: Request, usage: UsageMeter) -> Ef
             made = _counted(streamed.reader.finish(), request, outcome, usage)
         finally:
             if made is None and not outcome.cached:
-                usage.add(request.lm, streamed.reader.usage)  # it was asked for, and this much of it is known
+                used = unfinished_usage(request.body, streamed.reader, streamed.reader.usage)
+                usage.add(request.lm, used)  # it was asked for, and came to this much
     assert made is not None
     yield Give(completion_of(made))
 
@@ -75,7 +77,7 @@ class Response:
     answer raises its error, and is kept by nobody.
     """
 
-    __slots__ = ("_has_begun", "_has_ended", "_kept", "_pieces", "_request", "_services", "outcome")
+    __slots__ = ("_has_begun", "_kept", "_pieces", "_request", "_services", "has_ended", "outcome")
 
     def __init__(self, services: ExchangeServices, request: Request, outcome: ExchangeOutcome) -> None:
         self.outcome = outcome
@@ -84,7 +86,7 @@ class Response:
         self._kept: list[bytes] = []
         self._pieces = _pieces(outcome.reply)
         self._has_begun = False
-        self._has_ended = False
+        self.has_ended = False
 
     def part(self) -> Effects[bytes | None]:
         """Return the body's next part, None at its end.
@@ -97,7 +99,7 @@ class Response:
             return next(self._pieces, None)
         if member is not None:
             member.resume()
-        while not self._has_ended:
+        while not self.has_ended:
             shown = yield from self._shown(live)
             if member is not None:
                 self._kept.append(shown)
@@ -121,7 +123,7 @@ class Response:
         if part is not None:
             return live.take(part)
         rest = live.end()
-        self._has_ended = True
+        self.has_ended = True
         return rest
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..errors import LMError, LMProviderError
 from .dialects.answer import Answer
 from .dialects.error_classes import with_metadata
-from .dialects.json_body import as_object
+from .dialects.json_body import as_object, json_in
 from .dialects.sound_usage import with_sound_usage
 from .http.http_message import Head, Reply
 from .quoted_prompts import without_quotes
@@ -86,7 +86,7 @@ def usage_reported(request: Request, body: bytes) -> Mapping[str, Any]:
     reported: Mapping[str, Any] = {}
     for text in (body, *(line[5:] for line in body.split(b"\n") if line.startswith(b"data:"))):
         with contextlib.suppress(*MALFORMED):
-            reported = request.dialect.usage_in(as_object(json.loads(text))) or reported
+            reported = request.dialect.usage_in(as_object(json_in(text))) or reported
     return reported
 
 

@@ -31,9 +31,10 @@ CONNECTION = (
 )
 ROUTING = frozenset(
     """model models preset fallbacks default_fallbacks context_window_fallbacks content_policy_fallbacks user_config
-    model_list api_base base_url""".split()
+    model_list api_base base_url background previous_response_id conversation""".split()
 )
-"""Members by which a gateway (OpenRouter, LiteLLM's proxy) takes another model, or asks elsewhere."""
+"""Members by which a gateway (OpenRouter, LiteLLM's proxy) takes another model, or asks elsewhere; by which OpenAI
+answers later, unseen and uncounted, or goes on with what another request of the key's was answered."""
 _OF_THIS_PROCESS = {
     "requests_per_minute": "Leave it out, or leave direct=True out.",
     "cache_ttl": "Answers of such an LM are not cached.",

@@ -34,11 +34,17 @@ class Account:
     """
 
     def __init__(
-        self, name: str = "account", *, budget_usd: float | None = None, budget_tokens: int | None = None
+        self,
+        name: str = "account",
+        *,
+        budget_usd: float | None = None,
+        budget_tokens: int | None = None,
+        budget_requests: int | None = None,
     ) -> None:
         self.name = name
         self.budget_usd: float | None = None
         self.budget_tokens: float | None = None
+        self.budget_requests: float | None = _limit("budget_requests", budget_requests)
         if budget_usd is not None or budget_tokens is not None:
             self.set_budget(usd=budget_usd, tokens=budget_tokens)
         self.requests = 0
@@ -84,6 +90,8 @@ class Account:
         Raises:
             BudgetExceeded: nothing is.
         """
+        if self.budget_requests is not None and self.requests >= self.budget_requests:
+            raise BudgetExceeded(self.name, spent=self.requests, limit=self.budget_requests, unit="requests")
         if self.budget_usd is not None and self.cost_usd >= self.budget_usd:
             raise BudgetExceeded(self.name, spent=self.cost_usd, limit=self.budget_usd, unit="USD")
         if self.budget_tokens is not None and self.tokens >= self.budget_tokens:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Ma
 from typing import Any, Unpack
 
 from ..errors import InvalidInput, SettingsError
+from ..lm.given_lms import takes_lms
 from ..loop_thread import LoopThread
 from ..programs.calling.map import Row, amap
 from ..programs.calling.map import map as map_rows
@@ -52,6 +53,7 @@ class Pipeline:
 
     # -- running -----------------------------------------------------------------------------------------------
 
+    @takes_lms
     def run(self, inputs: Mapping[str, Any] | None = None, **options: Unpack[RunOptions]) -> Result:
         """Run it and return the result; blocks. See `RunOptions`.
 
@@ -64,11 +66,13 @@ class Pipeline:
         result: Result = completed(run_whole(self.plan, run, dict(inputs or {}), driver))
         return result
 
+    @takes_lms
     async def arun(self, inputs: Mapping[str, Any] | None = None, **options: Unpack[RunOptions]) -> Result:
         """`run`, awaited on the running loop; cancelling the task cancels the run."""
         run = self._begin(inputs, options)
         return await run_whole(self.plan, run, dict(inputs or {}), TaskDriver())
 
+    @takes_lms
     def stream(self, inputs: Mapping[str, Any] | None = None, **options: Unpack[RunOptions]) -> EventStream:
         """Start a run and return its events as they come; the last has the `result`. Closing it cancels the run."""
         given = dict(inputs or {})
@@ -82,6 +86,7 @@ class Pipeline:
 
         return EventStream(work, self._loop)
 
+    @takes_lms
     def astream(self, inputs: Mapping[str, Any] | None = None, **options: Unpack[RunOptions]) -> AsyncEventStream:
         """`stream`, for `async for`; needs a running event loop."""
         given = dict(inputs or {})
@@ -93,6 +98,7 @@ class Pipeline:
 
         return AsyncEventStream(work)
 
+    @takes_lms
     def map(
         self, inputs: Iterable[Mapping[str, Any]], *, max_in_flight: int = 64, **options: Unpack[RunOptions]
     ) -> Iterator[Row[Result]]:
@@ -100,6 +106,7 @@ class Pipeline:
         checked_options(options)
         return map_rows(lambda **row: self.run(row, **options), inputs, max_in_flight=max_in_flight)
 
+    @takes_lms
     def amap(
         self,
         inputs: Iterable[Mapping[str, Any]] | AsyncIterable[Mapping[str, Any]],

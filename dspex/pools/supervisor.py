@@ -22,6 +22,7 @@ from ..config import Config, PoolConfig
 from ..errors import DspexError, PoolClosed, SettingsError, StartRefused, UnknownName
 from ..events import Bus, Event, Name
 from ..lm.cache_settings import CacheLike, cache_from
+from ..lm.given_lms import takes_lms
 from ..lm.named_lms import LMLike, NamedLMs, is_name, lm_from, named, unknown_lm
 from .budgets import Budget, HostServices, PoolBudgets
 from .call_rows import ROWS_MOST, CallRow
@@ -44,6 +45,7 @@ from .worker_stacks import WorkerStacks
 class Supervisor:
     """Owns pools of workers. Usable from any thread and any event loop; `a`-twins await where the others block."""
 
+    @takes_lms
     def __init__(
         self,
         source: str | os.PathLike[str] | Config | None = None,

@@ -12,6 +12,7 @@ from ..errors import LMUnsupportedFeatureError, SettingsError
 from ..lm.dspy_lms import is_dspy_lm
 from ..lm.named_lms import is_name, lm_from
 from ..lm.record import LM
+from ..unshown_values import UnshownOptions
 
 EmbeddingFunction = Callable[[list[str]], Any]  # from texts to as many vectors, or an awaitable of these
 # Of `dspy.Embedder(**kwargs)`: what says whom to ask. The rest is sent.
@@ -55,7 +56,7 @@ def given_embedder(given: Any) -> GivenEmbedder:
         return _of_dspy(given)
     if isinstance(given, str):
         return GivenEmbedder(_lm_of(given))
-    if isinstance(given, LM | dict) or isinstance(getattr(given, "lm", None), LM):
+    if isinstance(given, LM) or isinstance(getattr(given, "lm", None), LM):
         return GivenEmbedder(lm_from(given, "embedder"))
     if callable(given) and not is_dspy_lm(given) and not isinstance(given, type):
         return GivenEmbedder(function=cast("EmbeddingFunction", given))
@@ -79,11 +80,13 @@ def _is_dspy_embedder(given: Any) -> bool:
 
 
 def _of_dspy(given: Any) -> GivenEmbedder:
-    options = {name: value for name, value in given.default_kwargs.items() if value is not None}
+    options = UnshownOptions({name: value for name, value in given.default_kwargs.items() if value is not None})
     if not isinstance(given.model, str):
         return GivenEmbedder(None, _with_options(given.model, options), given.batch_size)
     model = given.model if "/" in given.model else f"openai/{given.model}"  # as LiteLLM reads it
-    connection: Any = {ours: options.pop(theirs) for theirs, ours in _CONNECTION.items() if theirs in options}
+    connection: Any = UnshownOptions(
+        {ours: options.pop(theirs) for theirs, ours in _CONNECTION.items() if theirs in options}
+    )
     lm = _lm_of(model)
     odd = sorted(name for name in options if name.startswith(("api_", "azure_", "aws_", "vertex_", "custom_")))
     if odd:

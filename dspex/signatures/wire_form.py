@@ -70,9 +70,11 @@ def signature_from_wire(wire: Mapping[str, Any], custom_types: Mapping[str, Any]
         types = {**custom_types, **_classes(unknown)}
         fields = [_field_from_wire(field, types) for field in wire["fields"]]
         doc = wire["instructions"]
+        if not isinstance(doc, str | None):
+            raise TypeError(f"its instructions are a {type(doc).__name__}")
     except (KeyError, TypeError, AttributeError) as error:
         raise SignatureError(f"A signature's description is not whole: {error!r}.") from error
-    return signature_of_fields({field.name: field for field in fields}, doc)
+    return signature_of_fields({field.name: field for field in fields}, doc or "")
 
 
 def _classes(specs: Mapping[str, Any]) -> dict[str, Any]:

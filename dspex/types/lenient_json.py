@@ -22,6 +22,7 @@ def loads(text: str) -> Any:
     Raises:
         TooCostly: repairing the text would take too long (a ValueError).
         RecursionError, ValueError: what is nested too deep.
+        TypeError: json_repair fails over it.
     """
     require_short(text)
     try:
@@ -67,7 +68,10 @@ def _repaired(text: str) -> Any:
     budget = budget_for(text)
     if len(text) > CHARS_MOST:
         budget.refuse(f"its JSON is damaged, and {len(text):,} characters are over the {CHARS_MOST:,} of a repair")
-    return _plain(json_repair.loads(_Metered.of(text, budget), skip_json_loads=True))
+    try:
+        return _plain(json_repair.loads(_Metered.of(text, budget), skip_json_loads=True))
+    except (AssertionError, AttributeError, LookupError) as error:  # accidents of its own, over odd texts
+        raise TypeError(f"its JSON is damaged beyond repair ({type(error).__name__})") from error
 
 
 def _plain(value: Any) -> Any:

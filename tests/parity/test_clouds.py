@@ -15,9 +15,11 @@ import pytest
 import dspex
 from dspex import LM, errors
 from dspex.lm.lm_client import LMClient
+from dspex.types.logprobs import logprobs_of
 from tests.support.lm.cloud_cases import AWS, CLOUD_CASES, KEY, NAMES, CloudCase
 from tests.support.lm.cloud_endpoint import CloudEndpoint, Received, answer
 from tests.support.lm.requests import Probe
+from tests.support.parity.oracle import plain_logprobs
 from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.parity
@@ -152,7 +154,8 @@ def test_requests_are_dspys_byte_for_byte(
         their = theirs.pop(0)
         assert ours.body == their.body
         assert ours.path == their.path.replace(f"?key={KEY}", "")  # the key is sent as a header
-        assert made.text == told["outputs"][0]
+        output = told["outputs"][0]
+        assert made.text == (output["text"] if isinstance(output, dict) else output)
         assert made.usage["total_tokens"] == told["usage"]["total_tokens"] == 12
     assert theirs == []
 
@@ -261,6 +264,45 @@ def test_geminis_tools_and_thoughts_are_read_as_by_dspy(
         calls = [(call["function"]["name"], json.loads(call["function"]["arguments"])) for call in made.tool_calls[0]]
         theirs = expected.get("tool_calls") or []
         assert calls == [(c["function"]["name"], json.loads(c["function"]["arguments"])) for c in theirs]
+
+
+@pytest.mark.parametrize("model", ["gemini/g", "vertex:g"])
+def test_geminis_log_probabilities_and_reasons_are_read_as_by_dspy(
+    model: str, endpoint: CloudEndpoint, client: LMClient, dspy_probe: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """parity: tokens with their alternatives; an answer that DSPy takes for none is none, whatever stands in it."""
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "p")
+    tokens = [{"token": "Par", "tokenId": 1, "logProbability": -0.5}, {"token": "is"}]
+    told: list[dict[str, Any]] = [
+        {"logprobsResult": {"chosenCandidates": tokens, "topCandidates": [{"candidates": tokens}]}},
+        {"logprobsResult": {"chosenCandidates": tokens}},
+        {"logprobsResult": {}},
+        *({"finishReason": reason} for reason in ("SAFETY", "IMAGE_SAFETY", "MALFORMED_FUNCTION_CALL", "LANGUAGE")),
+        {"finishReason": "NO_IMAGE", "finishMessage": "There is none."},
+        {"finishReason": "OTHER"},
+    ]
+    content = {"role": "model", "parts": [{"text": "Paris"}]}
+    replies = [
+        {**answer("generateContent"), "candidates": [{"content": content, "finishReason": "STOP", **each}]}
+        for each in told
+    ]
+    options, config = {"api_base": endpoint.url, "api_key": KEY}, {"logprobs": True, "top_logprobs": 2}
+    endpoint.answers += [(200, reply) for reply in replies]
+    probed = dspy_probe([{"lm": {"model": model, **options}, "messages": ASK, "config": config}] * len(replies))
+    lm = LM(model, cache=False, retries=0, **options)
+    classes: list[Any] = []
+    for reply, theirs in zip(replies, probed, strict=True):
+        endpoint.answers.append((200, reply))
+        try:
+            made = client.complete(lm, ASK, config=config)
+        except errors.LMError as error:
+            classes.append((theirs["error"], type(error)))
+            continue
+        found = logprobs_of(made.logprobs[0] if made.logprobs else None)
+        assert plain_logprobs(found) == plain_logprobs(theirs["outputs"][0]["logprobs"])
+    filtered = ("LMInvalidRequestError", errors.LMRefusedError)
+    wrong = ("LMInvalidRequestError", errors.LMInvalidRequestError)
+    assert classes == [filtered, filtered, wrong, wrong, wrong]
 
 
 AZURES = [(m, v) for m in ("azure/my-deployment", "azure/gpt-5-mini") for v in ("2024-06-01", None, "v1")]

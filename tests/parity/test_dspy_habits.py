@@ -80,6 +80,11 @@ def test_a_list_for_an_enum_is_an_accident_of_dspys(oracle: Oracle) -> None:
     assert parsed(oracle, "m: Mood", '{"m": ["GOOD"]}', adapter="json") == ["AdapterParseError"]
 
 
+def test_an_answer_that_json_repair_fails_over_is_unreadable(oracle: Oracle) -> None:
+    """parity: DSPy lets out the library's AssertionError; here the answer cannot be read, at the same point."""
+    assert parsed(oracle, "a: int", '{\n  "```json\n[1]\n```a": []\n}', adapter="json") == ["AdapterParseError"]
+
+
 def test_literals_are_unwrapped(oracle: Oracle) -> None:
     """parity: quotes and `Literal[...]` around the value."""
     texts = [f"[[ ## x ## ]]\n{text}" for text in ("Literal['a']", '"a"', "str[a]", "an a")]

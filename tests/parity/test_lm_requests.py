@@ -13,6 +13,7 @@ from dspex.lm.record import LM
 from dspex.testing import FakeLM, FakeReply
 from tests.support.lm.requests import ASK, Probe
 from tests.support.parity.calls import without_lost
+from tests.support.parity.wire_replies import family_of
 
 pytestmark = pytest.mark.parity
 
@@ -102,7 +103,7 @@ CLAUDES = ["anthropic/claude-sonnet-4-5", "anthropic/claude-3-5-haiku", "anthrop
 
 def cases_for(model: str) -> list[tuple[str, list[dict[str, Any]], dict[str, Any]]]:
     talks = [(name, messages, {}) for name, messages in CONVERSATIONS.items()]
-    knobs = [(name, ASK, without_lost(model, config)) for name, config in CONFIGS.items()]
+    knobs = [(name, ASK, without_lost(model, family_of(model), config)) for name, config in CONFIGS.items()]
     return talks + knobs
 
 

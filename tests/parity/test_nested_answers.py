@@ -1,4 +1,4 @@
-"""Parity: answers that are nested beyond all bounds end a call where they end DSPy's, on both routes, as unreadable."""
+"""Parity: answers over which libraries fail (nested beyond all bounds) end a call where they end DSPy's."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ DEEP = {
     "braces": "{" * 3000,
     "parentheses": "(" * 900,
     "signs": "-" * 3000 + "1",
+    "beyond repair": '{\n  "```json\n[1]\n```a": []\n}',
 }
 
 
@@ -38,7 +39,7 @@ def worker() -> Iterator[WorkerSide]:
 def test_answers_beyond_all_bounds_are_unreadable_after_as_many_requests_as_dspys(
     oracle: Oracle, worker: WorkerSide, what: str, annotation: str, adapter: str
 ) -> None:
-    """parity: DSPy lets out RecursionError or json_repair's ValueError; here it is AdapterParseError, as late."""
+    """parity: DSPy lets out RecursionError, json_repair's own errors; here it is AdapterParseError, as late."""
     text = f"[[ ## a ## ]]\n{DEEP[what]}" if adapter == "chat" else f'{{"a": {DEEP[what]}}}'
     one = case(f"q -> a: {annotation}", adapter=adapter, inputs={"q": "?"}, calls=[call(text, model=UNKNOWN)])
     native = agreed(oracle, one)["calls"][0]

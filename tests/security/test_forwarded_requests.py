@@ -86,6 +86,72 @@ def test_request_that_is_no_plain_object_is_refused(body: bytes, fake: Fake, cli
     assert not lm.requests
 
 
+@pytest.mark.parametrize(
+    "member",
+    [
+        {"background": True},
+        {"previous_response_id": "resp_of_another"},
+        {"conversation": "conv_of_another"},
+        {"Background": True},
+    ],
+)
+def test_answers_that_come_later_or_go_on_with_others_are_not_asked_for(
+    member: dict[str, Any], peers: Callable[..., str], client: LMClient
+) -> None:
+    """collaboration: OpenAI would work unseen and uncounted, or from what another request of the key's was told."""
+    lm = LM("openai/fake", model_type="responses", api_base=peers(http(b"{}")), api_key="canary-42424242", retries=0)
+    client.register(lm)
+    body = json.dumps({"model": "fake", "input": [], **member}).encode()
+    with pytest.raises(LMConfigurationError, match="another"):
+        list(client.forward(forwarded(lm, url=f"{lm.api_base}/responses", body=body)))
+
+
+MASSES: dict[str, bytes] = {
+    "objects": b'{"model":"fake","messages":[' + b"{}," * 1_000_000 + b"{}]}",
+    "lists": b'{"model":"fake","messages":' + b"[" * 300_000 + b"]" * 300_000 + b"}",
+    "numbers": b'{"model":"fake","messages":[' + b"1," * 1_000_000 + b"1]}",
+    "members": b'{"model":"fake",' + b",".join(b'"a%d":1' % number for number in range(300_000)) + b"}",
+    "texts": b'{"model":"fake","messages":[' + b'"",' * 1_000_000 + b'""]}',
+    "half surrogates": b'{"model":"fake","messages":["' + b"\xed\xa0\xbd" * 1_000_000 + b'"]}',
+}
+
+
+@pytest.mark.parametrize("body", MASSES.values(), ids=MASSES)
+def test_requests_that_are_long_to_read_are_not_read(
+    body: bytes, client: LMClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """unit: Python's reader lets no other thread run: 16 MB of a worker's took a second and 200 MB."""
+    lm = LM("openai/fake", api_base="http://127.0.0.1:9/v1", api_key="canary-42424242", retries=0)
+    client.register(lm)
+    monkeypatch.setattr("dspex.lm.asked_request.json", _Unread())
+    with pytest.raises(LMConfigurationError):
+        list(client.forward(forwarded(lm, body=body)))
+
+
+class _Unread:
+    """Stands for Python's reader of JSON, and takes only what is quick: text, and little of it."""
+
+    dumps = staticmethod(json.dumps)
+
+    @staticmethod
+    def loads(text: str, **options: Any) -> Any:
+        assert isinstance(text, str) and len(text) < 1000
+        return json.loads(text, **options)
+
+
+@pytest.mark.parametrize(
+    "text", ["[{,:" * 500_000, '\\"' * 500_000, '{"a": ["b\\\\"]}' * 100_000], ids=["marks", "quotes", "JSON"]
+)
+def test_long_texts_are_no_masses_of_values(text: str, fake: Fake, client: LMClient) -> None:
+    """collaboration: brackets, commas and quotes of a prompt count for nothing."""
+    lm = fake("x", cache=False)
+    client.register(lm)
+    body = json.dumps({"model": "fake", "messages": [{"role": "user", "content": text}]}).encode()
+    assert len(body) > 1_000_000
+    list(client.forward(forwarded(lm, body=body)))
+    assert lm.requests[0].messages[0]["content"] == text
+
+
 @pytest.mark.parametrize("route", ["complete", "acomplete", "stream", "forward"])
 def test_model_is_the_records_and_not_a_calls(route: str, fake: Fake, client: LMClient) -> None:
     """collaboration: natively a call's config may not name one."""

@@ -156,6 +156,48 @@ def test_anthropic_stream_that_is_closed_early_counts_its_prompt(endpoint: Calla
     assert worker.tokens >= 100 and native.tokens >= 100
 
 
+TEXT = ["some words "] * 100  # 1,100 characters
+LEFT: dict[str, list[dict[str, Any]]] = {
+    "text": [{"choices": [{"delta": {"content": text}}]} for text in TEXT],
+    "reasoning": [{"choices": [{"delta": {"reasoning_content": text}}]} for text in TEXT],
+    "arguments": [
+        {"choices": [{"delta": {"tool_calls": [{"index": 0, "function": {"name": "f", "arguments": text}}]}}]}
+        for text in TEXT
+    ],
+    "all but the report": [
+        *({"choices": [{"delta": {"content": text}}]} for text in TEXT),
+        {"choices": [{"delta": {}, "finish_reason": "stop"}]},
+    ],
+}
+
+
+@pytest.mark.parametrize("events", LEFT.values(), ids=LEFT)
+def test_stream_that_is_left_before_its_report_is_counted(
+    events: list[dict[str, Any]], endpoint: Callable[..., LM], client: LMClient
+) -> None:
+    """collaboration: OpenAI's format reports last; by length then, and images are not counted as words."""
+    body = b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events)
+    lm = endpoint(*[body + _events({**GOOD, "total_tokens": 30})] * 3)
+    client.register(lm)
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 400_000}}
+    asked = {"model": "fake", "messages": [{"role": "user", "content": [image]}], "stream": True}
+    with Account("left", budget_tokens=250) as account:
+        parts = client.forward(forwarded(lm, body=json.dumps(asked).encode()), origin=Origin((account,)))
+        read = b""
+        while len(read) < len(body):
+            read += next(part for part in parts if isinstance(part, bytes))
+        parts.close()
+        assert 275 <= account.tokens < 1000 and account.cost is not None
+        with pytest.raises(BudgetExceeded):
+            list(client.forward(forwarded(lm), origin=Origin((account,))))
+    with Account("natively") as native, contextlib.suppress(LMError):
+        for number, _ in enumerate(client.stream(lm, ASK)):
+            if number == 50:
+                break
+    if "content" in events[0]["choices"][0]["delta"]:  # of the others nothing is given, so nobody can leave
+        assert native.tokens >= 100
+
+
 @pytest.mark.parametrize(
     "reported",
     [

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
-from ...errors import LMUnexpectedError, LMUnsupportedFeatureError
+from ...errors import LMInvalidRequestError, LMUnexpectedError, LMUnsupportedFeatureError
 from . import openai
 from .answer import Answer, arguments_of, count, counters, no_answer, refused, tool_call
 from .dialect import Message
+from .error_classes import failure as failed
 from .error_envelopes import fault_in
 from .json_body import as_object, decode
 from .stream_reader import StreamReader
@@ -17,7 +19,14 @@ from .stream_reader import StreamReader
 if TYPE_CHECKING:
     from ..record import LM
 
-_FILTERED = frozenset({"SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII"})
+_FILTERED = frozenset(
+    """SAFETY RECITATION BLOCKLIST PROHIBITED_CONTENT SPII IMAGE_SAFETY IMAGE_PROHIBITED_CONTENT
+    IMAGE_RECITATION""".split()
+)
+_FAILED = frozenset(
+    """LANGUAGE MALFORMED_FUNCTION_CALL MALFORMED_RESPONSE UNEXPECTED_TOOL_CALL TOO_MANY_TOOL_CALLS
+    MISSING_THOUGHT_SIGNATURE IMAGE_OTHER NO_IMAGE""".split()
+)  # for these DSPy takes no answer either, whatever stands beside them
 failure = openai.failure  # OpenAI's rules suffice for what is passed on
 
 
@@ -69,10 +78,10 @@ def answer(lm: LM, body: bytes) -> Answer:
     if not isinstance(data.get("candidates"), list) and not data.get("promptFeedback"):
         raise no_answer(lm, data)
     candidates = [as_object(each) for each in data.get("candidates") or ()]
-    parts, reason = _parts(candidates[0]) if candidates else [], _finish_of(candidates)
-    said = any(map(_says_something, parts))
-    if blocked := _blocked(data) or ("" if said or reason != "content_filter" else _why(candidates[0])):
+    if blocked := _blocked(data):
         raise refused(lm, blocked)
+    candidate = candidates[0] if candidates else {}
+    reason, parts = _finish(lm, candidate), _parts(candidate)
     texts = [_text(part) for part in parts if "text" in part and not part.get("thought")]
     thoughts = [_text(part) for part in parts if "text" in part and part.get("thought")]
     calls = [_call(lm, part, at) for at, part in enumerate(parts) if isinstance(part.get("functionCall"), dict)]
@@ -83,6 +92,7 @@ def answer(lm: LM, body: bytes) -> Answer:
         usage=usage_in(data),
         tool_calls=calls,
         reasoning="".join(thoughts) or None,
+        logprobs=_logprobs(candidate),
     )
 
 
@@ -116,7 +126,8 @@ def _blocked(data: Mapping[str, Any]) -> str:
     """Return why a prompt was not answered at all; "" if it was."""
     feedback = as_object(data.get("promptFeedback"))
     reason = feedback.get("blockReason")
-    return str(feedback.get("blockReasonMessage") or reason) if reason else ""
+    is_blocked = bool(reason) and reason != "BLOCK_REASON_UNSPECIFIED"
+    return str(feedback.get("blockReasonMessage") or reason) if is_blocked else ""
 
 
 def _parts(candidate: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -128,10 +139,6 @@ def _text(part: Mapping[str, Any]) -> str:
     return str(part.get("text") or "")
 
 
-def _says_something(part: Mapping[str, Any]) -> bool:
-    return bool(_text(part)) or not set(part) <= {"text", "thought", "thoughtSignature"}
-
-
 def _call(lm: LM, part: Mapping[str, Any], index: int) -> dict[str, Any]:
     called = part["functionCall"]
     if not called.get("name"):
@@ -140,34 +147,49 @@ def _call(lm: LM, part: Mapping[str, Any], index: int) -> dict[str, Any]:
     return tool_call(lm, str(called.get("id") or f"tool_call_{index}"), str(called["name"]), arguments)
 
 
-def _finish_of(candidates: Sequence[Mapping[str, Any]]) -> str:
-    return _finish(candidates[0].get("finishReason")) if candidates else "stop"
+def _logprobs(candidate: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """Return the tokens as OpenAI's API lists them; the alternatives to each stand in a list of their own."""
+    result = as_object(candidate.get("logprobsResult"))
+    chosen, steps = result.get("chosenCandidates"), result.get("topCandidates")
+    if not isinstance(chosen, list):
+        return None
+    others = [as_object(step).get("candidates") for step in steps] if isinstance(steps, list) else []
+    return [
+        {**_token(each), "top_logprobs": [_token(one) for one in other or () if isinstance(one, dict)]}
+        for each, other in zip_longest(chosen, others[: len(chosen)])
+        if isinstance(each, dict)
+    ]
 
 
-def _finish(reason: Any) -> str:
-    """Return DSPy's word for the API's reason (lm15, providers/gemini.py)."""
-    said = str(reason or "").upper()
-    if said == "MAX_TOKENS":
-        return "length"
-    return "content_filter" if said in _FILTERED else "stop"
+def _token(candidate: Mapping[str, Any]) -> dict[str, Any]:
+    return {"token": candidate.get("token") or "", "logprob": candidate.get("logProbability") or 0.0}
 
 
-def _why(candidate: Mapping[str, Any]) -> str:
-    return str(candidate.get("finishMessage") or candidate.get("finishReason"))
+def _finish(lm: LM, candidate: Mapping[str, Any]) -> str:
+    """Return DSPy's word for the API's reason (lm15, providers/gemini.py), or raise the error that the reason is."""
+    reason = str(candidate.get("finishReason") or "").upper()
+    why = str(candidate.get("finishMessage") or reason)
+    if reason in _FILTERED:
+        raise refused(lm, why)
+    if reason in _FAILED:
+        raise failed(lm, LMInvalidRequestError, why, code=reason, status=200)
+    return "length" if reason == "MAX_TOKENS" else "stop"
 
 
 class _GeminiStream(StreamReader):
     def _data(self, payload: dict[str, Any]) -> None:
         self.usage = usage_in(payload) or self.usage
-        if as_object(payload.get("promptFeedback")).get("blockReason"):
-            self._finished("content_filter")
-            self.refusal.append(_blocked(payload))
+        if blocked := _blocked(payload):
+            raise refused(self.lm, blocked)
         candidates = payload.get("candidates")
         if isinstance(candidates, list) and candidates:
             self._candidate(as_object(candidates[0]))
 
     def _candidate(self, candidate: dict[str, Any]) -> None:
-        for part in _parts(candidate):
+        parts = _parts(candidate)
+        if "logprobsResult" in candidate and any("text" in part and not part.get("thought") for part in parts):
+            self.logprobs += _logprobs(candidate) or ()
+        for part in parts:
             if isinstance(called := part.get("functionCall"), dict):  # each is whole: calls do not come in pieces
                 given = called.get("args")
                 arguments = None if given is None else json.dumps(given)
@@ -177,6 +199,4 @@ class _GeminiStream(StreamReader):
             elif text:
                 self.text.append(text)
         if candidate.get("finishReason"):
-            self._finished(_finish(candidate["finishReason"]))
-            if self.finish_reason == "content_filter":
-                self.refusal.append(_why(candidate))
+            self._finished(_finish(self.lm, candidate))

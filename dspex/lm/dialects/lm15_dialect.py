@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ..record import LM
 
 _NO_KEY = "no-key"
+_NOT_UNICODE = "messages contains text that is not valid Unicode"  # how lm15 begins
 _NESTED = ("generationConfig", "metadata")  # objects of which the library has written some
 _CLIENTS = 256
 
@@ -135,7 +136,7 @@ def _written(lm: LM, messages: Sequence[Message], options: Mapping[str, Any], *,
     client = _client(lm.provider.id, lm.worker_base, tuple(sorted(lm.host_settings.items())))
     given = {"model": lm.name, "messages": [dict(message) for message in messages], **options}
     try:
-        request = lm15("providers.openai_chat").request_from_openai_chat(given, compat=_compat(lm.provider.id))
+        request = _canonical(lm, given)
         made, adapted = client._build(replace(request, model=lm.name), stream)
     except lm15("errors").UnsupportedModelError as error:
         raise LMUnsupportedModelError(str(error), model=lm.model, provider=lm.provider.id) from None
@@ -151,6 +152,16 @@ def _written(lm: LM, messages: Sequence[Message], options: Mapping[str, Any], *,
                 provider=lm.provider.id,
             )
     return made.body
+
+
+def _canonical(lm: LM, given: Mapping[str, Any]) -> Any:
+    """Return lm15's own form of a request; what has none in it is refused as by DSPy."""
+    try:
+        return lm15("providers.openai_chat").request_from_openai_chat(given, compat=_compat(lm.provider.id))
+    except (ValueError, TypeError) as error:
+        if str(error).startswith(_NOT_UNICODE):
+            raise InvalidInput("A text holds half a surrogate pair, which no provider can receive.") from None
+        raise LMUnsupportedFeatureError(str(error), model=lm.model, provider=lm.provider.id) from None
 
 
 @functools.lru_cache(maxsize=_CLIENTS)

@@ -6,7 +6,7 @@ import json
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
-from ...errors import LMError, LMServerError, LMStreamAssemblyError, LMTransportError
+from ...errors import LMEmptyStreamError, LMError, LMStreamAssemblyError, LMTransportError
 from .answer import Answer, arguments_of, refused, tool_call
 from .error_envelopes import Fault, complaint_in, fault_in, text_fault
 from .event_splitter import EventSplitter
@@ -65,7 +65,7 @@ class StreamReader(ABC):
         """Return the whole answer.
 
         Raises:
-            LMServerError: the stream held no answer at all.
+            LMEmptyStreamError: the stream held no answer at all.
             LMRefusedError: it holds a refusal instead.
             LMStreamAssemblyError: the stream ended before the provider said so.
         """
@@ -73,9 +73,7 @@ class StreamReader(ABC):
         if pending.strip():
             self._last(pending)
         if not self.has_begun:
-            raise LMServerError(
-                "The stream ended without an answer.", model=self.lm.model, provider=self.lm.provider.id
-            )
+            raise self._empty("The stream ended without an answer.")
         if not self.ended:
             raise self._cut()
         calls = [self._call(index, self.calls[index]) for index in sorted(self.calls)]
@@ -140,21 +138,25 @@ class StreamReader(ABC):
     def _no_stream(self, body: bytes) -> LMError:
         """Return the error for a body that is no stream."""
         payload = json_in(body)
-        fault = fault_in(payload)
-        if fault is None and not isinstance(payload, dict | list):
-            fault = text_fault(
-                "The reply is no stream; a gateway or proxy in front of the provider is the usual cause."
-            )
-        if fault is None:
-            fault = complaint_in(payload) or text_fault("The reply is whole JSON, though a stream was asked for.")
-        return self._failed(fault)
+        if fault := fault_in(payload) or complaint_in(payload):
+            return self._failed(fault)
+        said = "The reply is whole JSON, though a stream was asked for."
+        if not isinstance(payload, dict | list):
+            said = "The reply is no stream; a gateway or proxy in front of the provider is the usual cause."
+        return self._failed(text_fault(said)) if self.has_begun else self._empty(said)
 
     def _failed(self, fault: Fault) -> LMError:
         """Return the error that a fault inside the stream is."""
         return fault.error(self.lm)
 
     def _cut(self) -> LMError:
-        return LMStreamAssemblyError("The stream ended before the answer was whole.", model=self.lm.model)
+        return self._assembly(LMStreamAssemblyError, "The stream ended before the answer was whole.")
+
+    def _empty(self, message: str) -> LMError:
+        return self._assembly(LMEmptyStreamError, message)
+
+    def _assembly(self, kind: type[LMStreamAssemblyError], message: str) -> LMError:
+        return kind(message, code="stream_assembly", model=self.lm.model, provider=self.lm.provider.id)
 
     def _finished(self, reason: str) -> None:
         self.finish_reason = reason
@@ -170,7 +172,7 @@ class StreamReader(ABC):
 
     def _call(self, index: int, call: dict[str, Any]) -> dict[str, Any]:
         if not call["name"]:
-            raise LMStreamAssemblyError("The model streamed a tool call without a name.", model=self.lm.model)
+            raise self._assembly(LMStreamAssemblyError, "The model streamed a tool call without a name.")
         id = call["id"] or f"tool_call_{index}"  # as DSPy names it
         arguments = arguments_of("".join(call["arguments"]), constants=False)
         return tool_call(self.lm, id, call["name"], arguments)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ...errors import SettingsError
+from ...lm.given_lms import takes_lms
 from ..core.plan import Plan
 from ..core.step import Step, checked_policy, names_of
 from ..core.step_cache import cache_step
@@ -80,6 +81,7 @@ def native(
     return function_step(what, options, writes, **common)
 
 
+@takes_lms
 def python(
     what: Any,
     /,

@@ -24,6 +24,7 @@ from ...adapters.compiled_signature import CompiledSignature
 from ...errors import UnknownName
 from ...events import Name
 from ...lm.call_history import CallHistory, HistoryEntry
+from ...lm.given_lms import takes_lms
 from ...lm.observing import checked_callbacks, entries_wanted
 from ...scoped_defaults import akept_open, kept_open, scoped
 from ...signatures.signature import Signature
@@ -83,6 +84,7 @@ class Program(ProgramSpec, Generic[S_co]):
         """`stream`, for `async for`."""
         return akept_open(self.astream_here(inputs) if self.is_native else self.astream_in_worker(inputs))
 
+    @takes_lms
     def using(self, **options: Unpack[ProgramOptions]) -> Self:
         """Return the same program with other call options (lm, adapter, config, implementation, timeout, ...).
 

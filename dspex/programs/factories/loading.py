@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from ... import defaults
 from ...errors import InvalidInput, SignatureError
+from ...lm.given_lms import takes_lms
 from ...services.services import services_of
 from ...services.tools import named
 from ...signatures.annotations import classes_in
@@ -37,6 +38,7 @@ REQUESTS_MOST = {"n": 128, "M": 128, "max_iters": 1000}  # what a file may have 
 _KEPT = ("prefix_sha256", "use_native_function_calling")  # of a program, in its file
 
 
+@takes_lms
 def load(
     path: str | os.PathLike[str],
     *,

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Unpack
 
 from ...errors import InvalidInput, UnknownName
+from ...lm.given_lms import takes_lms
 from ...types.chunk import Chunk
 from ...types.prediction import Prediction
 from ..calling.program import Program, call_options
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from .program_factories import Described
 
 
+@takes_lms
 def predict(sig: Described[S], inputs: Mapping[str, Any], **options: Unpack[MadeOptions]) -> Prediction[S]:
     """Ask a language model for a signature's outputs; see `Program.__call__` for what it raises.
 
@@ -26,11 +28,13 @@ def predict(sig: Described[S], inputs: Mapping[str, Any], **options: Unpack[Made
     return _one_shot(sig, options)(**_named(inputs))
 
 
+@takes_lms
 async def apredict(sig: Described[S], inputs: Mapping[str, Any], **options: Unpack[MadeOptions]) -> Prediction[S]:
     """`predict`, awaited."""
     return await _one_shot(sig, options).acall(**_named(inputs))
 
 
+@takes_lms
 def predict_stream(
     sig: Described[S], inputs: Mapping[str, Any], **options: Unpack[MadeOptions]
 ) -> Iterator[Chunk | Prediction[S]]:
@@ -38,6 +42,7 @@ def predict_stream(
     return _one_shot(sig, options).stream(**_named(inputs))
 
 
+@takes_lms
 def apredict_stream(
     sig: Described[S], inputs: Mapping[str, Any], **options: Unpack[MadeOptions]
 ) -> AsyncIterator[Chunk | Prediction[S]]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Unpack
 
 from ...errors import InvalidInput, SettingsError, SignatureError
+from ...lm.given_lms import takes_lms
 from ...services.tools import named
 from ...signatures.signature import Signature, signature
 from ..calling.program import Program
@@ -116,14 +117,16 @@ def _misplaced(kind: Any) -> SettingsError:
 
 
 if not TYPE_CHECKING:  # a decorator would hide from checkers that the signature types the program
-    predictor = _with_kind(predictor)
+    predictor = takes_lms(_with_kind(predictor))
 
 
+@takes_lms
 def chain_of_thought(sig: Described[S], **options: Unpack[ModuleOptions]) -> Program[S]:
     """Return a program that reasons before it answers (`dspy.ChainOfThought`)."""
     return predictor("chain_of_thought", sig, **_passed(options))
 
 
+@takes_lms
 def react(
     sig: Described[S],
     tools: Sequence[Callable[..., Any]],
@@ -138,6 +141,7 @@ def react(
     return predictor("react", sig, tools=tools, **_passed(options, max_iters=max_iters))
 
 
+@takes_lms
 def best_of_n(
     what: Asked[S],
     *,
@@ -157,6 +161,7 @@ def best_of_n(
     return predictor("best_of_n", what, **own, **_passed(options))
 
 
+@takes_lms
 def refine(
     what: Asked[S],
     *,
@@ -176,6 +181,7 @@ def refine(
     return predictor("refine", what, **own, **_passed(options))
 
 
+@takes_lms
 def majority(
     what: Asked[S],
     *,
@@ -191,6 +197,7 @@ def majority(
     return predictor("majority", what, n=n, field=field, normalize=normalize, **_passed(options))
 
 
+@takes_lms
 def assertions(
     what: Asked[S],
     checks: Sequence[Callable[..., bool | str | None]],
@@ -208,6 +215,7 @@ def assertions(
     return predictor("assertions", what, **own, **_passed(options))
 
 
+@takes_lms
 def rag(
     retriever: Any,
     what: Asked[S],
@@ -231,6 +239,7 @@ def rag(
     return predictor("rag", what, **own, **_passed(options, url=url, port=port, post_requests=post_requests))
 
 
+@takes_lms
 def explain(
     kind: str,
     sig: Asked[Any] | None = None,

@@ -28,6 +28,7 @@ FORMAT = 1  # of what `Optimized.save` writes under metadata.dspex
 FILE_LIMIT = 32 * 1024 * 1024  # bytes; a state travels with each call to a worker, so it is small
 DEPTH_LIMIT = 100  # levels of lists and objects
 CONTAINERS_LIMIT = 500_000  # lists and objects: a second to read, and 100 MB
+KEYS_SHOWN = 500  # characters of a stranger's names in an event
 _OF_METADATA = frozenset({"dependency_versions", "dspex"})
 _KINDS: Mapping[str, tuple[type, ...]] = {
     "format": (int,),
@@ -90,7 +91,7 @@ class SavedFile:
             raise InvalidInput(f"The program {name!r} is damaged: {wrong}.")
         state, dropped = saved_state.without_lms(document)
         if dropped:
-            defaults.client().emit(Name.PROGRAM_STRIPPED, file=name, keys="; ".join(dropped))
+            defaults.client().emit(Name.PROGRAM_STRIPPED, file=name, keys="; ".join(dropped)[:KEYS_SHOWN])
         versions = own.get("versions") or metadata.get("dependency_versions")
         return cls(name, state, own, dict(versions) if isinstance(versions, Mapping) else {})
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ... import defaults
 from ...adapters.plain_data import is_json
 from ...errors import InvalidInput, UnknownName
+from ...lm.given_lms import takes_lms
 from ...services.code import SentCode, import_path_of
 from ...services.code_versions import version_of
 from ...services.tools import named
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from ..options.program_options import CallConfig
 
 
+@takes_lms
 def module(
     what: Any,
     /,
@@ -80,6 +82,7 @@ def module(
     return _announced(replace(made, isolate=isolate).using(idempotent=idempotent or None, **given))
 
 
+@takes_lms
 def function(
     what: Any,
     /,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypedDict, cast
 
-from ...errors import BudgetExceeded, SettingsError
+from ...errors import SettingsError
 from ...lm.usage import Account
 
 
@@ -18,7 +18,7 @@ class JobBudget(TypedDict, total=False):
 
 
 class JobAccount(Account):
-    """An account of one job, with a limit of requests beside those of tokens and dollars.
+    """An account of one job, which a journal keeps.
 
     Raises:
         SettingsError: the budget is none.
@@ -26,13 +26,12 @@ class JobAccount(Account):
 
     def __init__(self, name: str, budget: JobBudget | None = None) -> None:
         limits = checked_budget(budget)
-        super().__init__(name, budget_usd=limits.get("usd"), budget_tokens=limits.get("tokens"))
-        self.budget_requests = limits.get("requests")
-
-    def check(self) -> None:
-        if self.budget_requests is not None and self.requests >= self.budget_requests:
-            raise BudgetExceeded(self.name, spent=self.requests, limit=self.budget_requests, unit="requests")
-        super().check()
+        super().__init__(
+            name,
+            budget_usd=limits.get("usd"),
+            budget_tokens=limits.get("tokens"),
+            budget_requests=limits.get("requests"),
+        )
 
     @property
     def spent(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
+from ...lm.given_lms import takes_lms
 from ...services.caller_loop import awaited_on
 from ..examples.example_jobs import Progress
 from ..saving.optimized import Optimized
@@ -111,6 +112,7 @@ def optimize(
 ) -> OptimizationJob[S]: ...
 
 
+@takes_lms
 def optimize(
     program: Asked[S],
     trainset: Examples,
@@ -172,6 +174,7 @@ def optimize(
     return waited(job, on_progress) if wait else job
 
 
+@takes_lms
 async def aoptimize(program: Asked[S], trainset: Examples, **options: Unpack[OptimizeOptions]) -> Optimized[S]:
     """`optimize`, awaited on the running loop; cancelling the task cancels the job, at once."""
     given: dict[str, Any] = {**options}

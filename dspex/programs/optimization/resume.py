@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from dspex_worker.user_calls import name_of
 
 from ...errors import InvalidInput, JournalError
+from ...lm.given_lms import takes_lms
 from ..examples.example_jobs import Progress
 from ..factories.loading import loaded_from
 from ..files.saved_file import SavedFile
@@ -77,6 +78,7 @@ def resume(
 ) -> OptimizationJob[Any]: ...
 
 
+@takes_lms
 def resume(
     path: str | os.PathLike[str],
     *,

@@ -11,6 +11,7 @@ from typing import Any, Generic, Literal, Self, Unpack, overload
 from dspex_worker.saved_state import kept_config, stray_options
 
 from ...errors import SettingsError
+from ...lm.given_lms import takes_lms
 from ...signatures.wire_form import signature_to_wire
 from ...types.prediction import Prediction, S_co
 from ..calling.program import Program
@@ -65,6 +66,7 @@ class Optimized(Generic[S_co]):
         """`__call__`, awaited."""
         return await self.program.acall(**inputs)
 
+    @takes_lms
     def using(self, **options: Unpack[ProgramOptions]) -> Self:
         """Return the same with other call options; see `Program.using`."""
         return replace(self, program=self.program.using(**options))

@@ -81,14 +81,19 @@ def describes(value: Any, worker: str) -> dict[str, Any]:
 
 
 def chunk(value: Any, worker: str) -> Chunk:
-    """Return a piece of a `run_stream`."""
+    """Return a piece of a `run_stream`; a text that no message can hold (half a surrogate pair) comes as bytes."""
     rules: dict[str, _Rule] = {
         "field": _is_text,
-        "text": _is_text,
+        "text": lambda given: isinstance(given, str | bytes),
         "predictor": lambda given: given is None or _is_text(given),
     }
     found = _checked("run_stream", value, worker, rules)
-    return Chunk(found["field"], found["text"], found.get("predictor") or "")
+    text = found["text"]
+    try:
+        text = text if isinstance(text, str) else text.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError as error:
+        raise ProtocolError(f"Worker {worker} answered 'run_stream' with a text that is none: {error}.") from error
+    return Chunk(found["field"], text, found.get("predictor") or "")
 
 
 def messages(call: Call) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ import dspex
 from dspex.errors import (
     LMAuthError,
     LMConfigurationError,
+    LMEmptyStreamError,
     LMError,
     LMProviderError,
     LMRateLimitError,
@@ -52,8 +53,8 @@ EVENTS: dict[str, tuple[Body, type[LMError]]] = {
     "object": (lambda key: _event({"error": {"code": 429, "message": f"slow {key}"}}), LMRateLimitError),
     "text": (lambda key: _event({"error": f"CUDA out of memory {key}"}), LMServerError),
     "named": (lambda key: f"event: error\ndata: CUDA {key}\n\n".encode(), LMServerError),
-    "empty": (lambda key: b"", LMServerError),
-    "whole": (lambda key: _json({"choices": [{"message": {"content": key}}]}), LMServerError),
+    "empty": (lambda key: b"", LMEmptyStreamError),
+    "whole": (lambda key: _json({"choices": [{"message": {"content": key}}]}), LMEmptyStreamError),
     "cut": (lambda key: _event({"choices": [{"delta": {"content": f"half {key}"}}]}), LMStreamAssemblyError),
 }
 
@@ -99,6 +100,17 @@ def test_error_in_a_stream_is_the_same_on_both_routes(name: str, route: str, sup
         ask = {"lm": lm, "adapter": "chat", "implementation": route, "supervisor": supervisor}
         error = _caught(lambda: list(dspex.predict_stream(*QA, **ask)), lm)
         assert type(error) is kind and len(lm.requests) == 1
+
+
+def test_half_a_surrogate_pair_in_a_stream_is_shown(route: str, supervisor: Supervisor) -> None:
+    """collaboration: JSON can hold one, and no message of a worker's."""
+    pieces = ["[[ ## answer ## ]]\n", "half \ud83d", " a pair\n", "[[ ## completed ## ]]"]
+    body = b"".join(_event({"choices": [{"index": 0, "delta": {"content": piece}}]}) for piece in pieces)
+    body += _event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+    with FakeLM(lambda messages: FakeReply(body=body)) as lm:
+        ask = {"lm": lm, "adapter": "chat", "implementation": route, "supervisor": supervisor}
+        *chunks, last = dspex.predict_stream(*QA, **ask)
+        assert "".join(chunk.text for chunk in chunks) == last.answer == "half \ud83d a pair"
 
 
 def test_error_in_a_success_is_retried_and_falls_over(route: str, supervisor: Supervisor) -> None:

@@ -42,7 +42,7 @@ def _at(value: Any, url: str) -> Any:
 _BEARER = {"authorization": f"Bearer {KEY}"}
 _VERTEX = "/v1/projects/my-project/locations/us-central1/publishers"
 _BASE = {"api_base": f"{URL}/base", "api_key": KEY}
-_CHAT, _MESSAGES = "/base/chat/completions", "/base/messages"
+_CHAT, _MESSAGES, _RESPONSES = "/base/chat/completions", "/base/messages", "/base/responses"
 
 CLOUD_CASES = (
     CloudCase(
@@ -50,6 +50,8 @@ CLOUD_CASES = (
     ),
     CloudCase("zai:glm-4.6", _CHAT, _BASE, {}, _BEARER),
     CloudCase("sglang:qwen", _CHAT, {"api_base": f"{URL}/base"}, {}, {"authorization": "Bearer EMPTY"}),
+    CloudCase("meta:muse", _RESPONSES, {**_BASE, "model_type": "responses"}, {}, _BEARER),
+    CloudCase("moonshotai-responses:kimi-k3", _RESPONSES, {**_BASE, "model_type": "responses"}, {}, _BEARER),
     CloudCase("meta-chat:muse", _CHAT, {"api_base": f"{URL}/base"}, {"META_API_KEY": KEY}, _BEARER),
     CloudCase("meta-anthropic:muse", _MESSAGES, _BASE, {}, _BEARER),
     CloudCase("deepseek-anthropic:deepseek-chat", _MESSAGES, _BASE, {}, {"x-api-key": KEY}),

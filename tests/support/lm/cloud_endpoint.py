@@ -89,6 +89,8 @@ def family(path: str) -> str:
     """Return whose dialect a path is of."""
     if "enerateContent" in path:
         return "gemini"
+    if path.endswith("/responses"):
+        return "responses"
     return "anthropic" if "/messages" in path or "awPredict" in path else "openai"
 
 
@@ -99,6 +101,16 @@ def answer(path: str, text: str = TEXT) -> dict[str, Any]:
         return {
             "candidates": [{"content": {"role": "model", "parts": [{"text": text}]}, "finishReason": "STOP"}],
             "usageMetadata": {"promptTokenCount": 7, "candidatesTokenCount": 5, "totalTokenCount": 12},
+        }
+    if kind == "responses":
+        said = {"type": "output_text", "text": text, "annotations": []}
+        return {
+            "id": "r1",
+            "object": "response",
+            "status": "completed",
+            "model": "m",
+            "output": [{"type": "message", "id": "m1", "role": "assistant", "status": "completed", "content": [said]}],
+            "usage": {"input_tokens": 7, "output_tokens": 5, "total_tokens": 12},
         }
     if kind == "anthropic":
         return {
@@ -128,6 +140,12 @@ def stream(path: str, text: str = TEXT) -> bytes:
     if kind == "gemini":
         events = [{"candidates": [{"content": {"role": "model", "parts": [{"text": piece}]}}]} for piece in pieces]
         events.append({**answer(path), "candidates": [{"content": {"parts": []}, "finishReason": "STOP"}]})
+    elif kind == "responses":
+        whole = answer(path, text)
+        events = [{"type": "response.created", "response": {**whole, "status": "in_progress", "output": []}}]
+        told = {"type": "response.output_text.delta", "output_index": 0, "content_index": 0, "item_id": "m1"}
+        events += [{**told, "delta": piece} for piece in pieces]
+        events.append({"type": "response.completed", "response": whole})
     elif kind == "anthropic":
         begun = {"id": "m1", "type": "message", "role": "assistant", "model": "m", "content": []}
         events = [{"type": "message_start", "message": {**begun, "usage": {"input_tokens": 7, "output_tokens": 1}}}]

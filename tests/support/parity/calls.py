@@ -9,15 +9,18 @@ from typing import Any, Final
 from tests.support.parity.answers import Answers
 from tests.support.parity.endings import Endings
 from tests.support.parity.random_values import Kind, Kinds
+from tests.support.parity.wire_replies import Family, family_of
 
 MODELS: Final = (
     "openai/gpt-4o-mini", "openai/gpt-4o-mini", "openai/nobody-knows-it", "openai/gpt-4o", "openai/o3-mini",
     "hosted_vllm/qwen", "ollama_chat/llama3", "deepseek/deepseek-chat", "groq/llama-3.3-70b-versatile",
     "openai/gpt-3.5-turbo", "deepseek/deepseek-reasoner", "xai/grok-4", "anthropic/claude-sonnet-4-5",
     "anthropic/claude-3-haiku-20240307", "openrouter/openai/gpt-4o", "moonshot/kimi-k2", "ollama/llama3",
+    "gemini/gemini-2.5-flash",
 )  # fmt: skip
 LOST_BY_DSPY: Final[dict[str, tuple[str, ...]]] = {  # DSPex sends or refuses what DSPy leaves out in silence
     "anthropic": ("seed", "presence_penalty", "frequency_penalty", "logprobs", "top_logprobs", "store", "user"),
+    "gemini": ("user", "parallel_tool_calls"),
     "xai": ("logprobs", "top_logprobs"),
     "openrouter": ("reasoning_effort",),  # refused by lm15; LiteLLM and DSPex send it
 }
@@ -36,10 +39,10 @@ FAILURES: Final = (
 )
 
 
-def without_lost(model: str, options: Mapping[str, Any]) -> dict[str, Any]:
+def without_lost(model: str, family: Family, options: Mapping[str, Any]) -> dict[str, Any]:
     """The options but those that DSPy would not send to the model's provider."""
-    lost = LOST_BY_DSPY.get(model.partition("/")[0], ())
-    lost = lost if model.startswith("anthropic/") else (*lost, "top_k")
+    lost = LOST_BY_DSPY.get(model.partition("/")[0], LOST_BY_DSPY.get(family, ()))
+    lost = (*lost, "top_k") if family == "openai" else lost
     return {name: value for name, value in options.items() if name not in lost}
 
 
@@ -56,21 +59,24 @@ class Calls:
         """One `Predict` with the model's answers, enough of them for a second question in json."""
         return self.call_of(self.random.choice(MODELS), outputs, adapter)
 
-    def call_of(self, model: str, outputs: Mapping[str, Kind], adapter: str) -> dict[str, Any]:
-        """One `Predict` with this model."""
+    def call_of(
+        self, model: str, outputs: Mapping[str, Kind], adapter: str, family: Family | None = None
+    ) -> dict[str, Any]:
+        """One `Predict` with this model; `family` is its provider's, where that is no common one."""
         lm = self._options(0.25, n=True)
-        is_anthropic = model.startswith("anthropic/")
+        family = family or family_of(model)
+        is_anthropic = family == "anthropic"
         asked = (adapter, adapter, "json", "json")
         replies = [self._reply(outputs, each, is_anthropic) for each in asked]
         if is_anthropic:  # whose own code this is not: DSPex knows it all the same, DSPy does not
             replies = [reply for reply in replies if "code" not in reply.get("error", {})] or [{"text": "x"}]
-        config = without_lost(model, self._options(0.2, n=True) | self._rare())
+        config = without_lost(model, family, self._options(0.2, n=True) | self._rare())
         streamed = self.random.random() < 0.1 and (config.get("n") or lm.get("n") or 1) == 1
         if streamed and self.random.random() < 0.1:
             replies = [{**reply, "broken": True} for reply in replies]
         return {
             "model": model,
-            "lm": without_lost(model, lm),
+            "lm": without_lost(model, family, lm),
             "config": config,
             "replies": replies,
             "demos": self.random.random() < 0.5,

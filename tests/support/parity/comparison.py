@@ -37,6 +37,8 @@ CONTRACT: Final[Mapping[tuple[str, str], str]] = {
     # answers that cannot be read
     ("parse", "AdapterParseError"): "AdapterParseError",
     ("parse", "TypeError"): "AdapterParseError",  # a list or an object where an enum's member is wanted
+    ("parse", "AssertionError"): "AdapterParseError",  # json_repair's own, over a damaged answer
+    ("call", "AssertionError"): "AdapterParseError",
     ("call", "AdapterParseError"): "AdapterParseError",
     ("call", "TypeError"): "AdapterParseError",
     # half a surrogate pair in an answer that a second step is to read; an answer that is nested beyond all bounds
@@ -57,10 +59,14 @@ CONTRACT: Final[Mapping[tuple[str, str], str]] = {
         for point in ("unsent", "call")
         for name in (
             "LMAuthError", "LMBillingError", "LMConfigurationError", "LMInvalidRequestError", "LMProviderError",
-            "LMRateLimitError", "LMServerError", "LMStreamAssemblyError", "LMTimeoutError", "LMUnexpectedError",
-            "LMUnsupportedFeatureError", "LMUnsupportedModelError",
+            "LMRateLimitError", "LMServerError", "LMTimeoutError", "LMUnexpectedError", "LMUnsupportedFeatureError",
+            "LMUnsupportedModelError",
         )
     },
+    **dict.fromkeys(
+        [("unsent", "LMStreamAssemblyError"), ("call", "LMStreamAssemblyError")],
+        "LMStreamAssemblyError, LMEmptyStreamError",
+    ),
     # what DSPex refuses before either route (the oracle applies the same rules: native_dspy.admitted)
     ("entry", "InvalidInput"): "InvalidInput",
 }  # fmt: skip

@@ -25,9 +25,10 @@ def departure(call: Mapping[str, Any], ours: Side, theirs: Side) -> str | None:
         return "sound and files that lm15 has no words for" if _is_media_of_ours(ours, theirs) else None
     if not count or list(map(without_heat, ours["bodies"])) != list(map(without_heat, theirs["bodies"][:count])):
         return None
+    if (made, _class(theirs["outcome"])) == ("LMRefusedError", "LMInvalidRequestError"):
+        is_filtered = call["model"].startswith("gemini/") and "Candidate blocked" in theirs["outcome"][2]
+        return "an answer that Gemini's filter ended" if is_filtered else None
     last = call["replies"][min(count, len(call["replies"])) - 1]
-    if last.get("broken") and (made, _class(theirs["outcome"])) == ("LMServerError", "LMStreamAssemblyError"):
-        return "a stream that ended before an answer began"
     found = _by_reply(last, made, bool(call.get("streamed")))
     return found if found and (made, count) != (_class(theirs["outcome"]), len(theirs["bodies"])) else None
 
@@ -39,8 +40,9 @@ def _by_reply(last: Mapping[str, Any], made: str, is_stream: bool) -> str | None
         wanted = _OF_CHOICE.get(last["choice_error"].get("code"), "LMServerError")
         return "an error inside a choice" if made in (wanted, "LMServerError" if is_stream else wanted) else None
     if "body" in last:
-        is_servers = is_stream or '"error"' in last["body"]
-        return "JSON that is no answer" if made == ("LMServerError" if is_servers else "LMProviderError") else None
+        wanted = "LMEmptyStreamError" if is_stream else "LMProviderError"
+        wanted = "LMServerError" if '"error"' in last["body"] else wanted
+        return "JSON that is no answer" if made == wanted else None
     is_held_back = "refusal" in last or last.get("finish") == "content_filter"
     if is_held_back and not (last.get("text") or last.get("calls")):
         return "a refusal" if made == "LMRefusedError" else None

@@ -45,7 +45,7 @@ from tests.support.parity.oracle import (
     write,
 )
 from tests.support.parity.strictness import stricter, wider
-from tests.support.parity.wire_replies import reply_of, stream_of, without_usage
+from tests.support.parity.wire_replies import family_of, reply_of, stream_of, without_usage
 
 _PLAIN = (str, int, float, bool, type(None), list, dict, Any)
 
@@ -135,7 +135,7 @@ class Endpoint:
     def __init__(self, call: Mapping[str, Any]) -> None:
         self.bodies: list[bytes] = []
         self._replies = list(call["replies"])
-        self._is_anthropic = call["model"].startswith("anthropic/")
+        self._family = family_of(call["model"])
         self._media = default_client.sent(call["model"])
         self._streams = bool(call.get("streamed"))
 
@@ -151,7 +151,7 @@ class Endpoint:
     def _answer(self, request: Any) -> Any:
         reply = self._replies[min(len(self.bodies), len(self._replies) - 1)]
         self.bodies.append(default_client.filled(bytes(request.body), self._blocks))
-        status, body = (stream_of if self._streams else reply_of)(without_usage(reply), self._is_anthropic)
+        status, body = (stream_of if self._streams else reply_of)(without_usage(reply), self._family)
         return TransportResponse(
             status=status,
             reason="",

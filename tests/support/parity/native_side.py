@@ -32,7 +32,7 @@ from tests.support.parity.oracle import (
     results,
     values,
 )
-from tests.support.parity.wire_replies import reply_of, stream_of
+from tests.support.parity.wire_replies import family_of, reply_of, stream_of
 
 
 def native_results(case: Case) -> dict[str, Any]:
@@ -153,18 +153,18 @@ class Endpoint:
     def __init__(self, call: Mapping[str, Any]) -> None:
         self.bodies: list[bytes] = []
         self._replies = list(call["replies"])
-        self._is_anthropic = call["model"].startswith("anthropic/")
+        self._family = family_of(call["model"])
         self.client = LMClient()
         self.client._blocking.http = self  # type: ignore[assignment]
 
     def send(self, target: Any, head: bytes, body: bytes, timeout: float, *_: Any) -> Reply:
         """What the HTTP layer does, without a socket."""
-        status, text = reply_of(self._next(body), self._is_anthropic)
+        status, text = reply_of(self._next(body), self._family)
         return Reply(Head(f"HTTP/1.1 {status} X\r\ncontent-type: application/json", status), text)
 
     def stream(self, target: Any, head: bytes, body: bytes, timeout: float, *_: Any) -> StreamedReply:
         """The same for a stream."""
-        status, text = stream_of(self._next(body), self._is_anthropic)
+        status, text = stream_of(self._next(body), self._family)
         return StreamedReply(Head(f"HTTP/1.1 {status} X\r\ncontent-type: text/event-stream", status), text)
 
     def _next(self, body: bytes) -> Mapping[str, Any]:

@@ -11,14 +11,14 @@ from dspex.testing import FakeLM, FakeReply
 from dspex.types import content as native_types
 from tests.support.parity.native_side import Side
 from tests.support.parity.oracle import Case, outcome, plain, plain_logprobs, values
-from tests.support.parity.wire_replies import reply_of
+from tests.support.parity.wire_replies import family_of, reply_of
 
 
 def public_call(
     case: Case, call: Mapping[str, Any], supervisor: dspex.Supervisor | None = None, *, awaited: bool = False
 ) -> dict[str, Any]:
     """The route that was taken by itself, the bodies that were sent, and the completions or the error."""
-    bodies = [reply_of(reply, call["model"].startswith("anthropic/")) for reply in call["replies"]]
+    bodies = [reply_of(reply, family_of(call["model"])) for reply in call["replies"]]
     script = [FakeReply(status=status, body=body) for status, body in [*bodies, *bodies[-1:] * 3]]
     routes: list[str] = []
     with FakeLM(script, model=call["model"]) as server:

@@ -113,7 +113,7 @@ def _reply(rng: random.Random, is_anthropic: bool, streamed: bool) -> dict[str, 
     made = {"text": rng.choice((None, "", "Let me look.")), "calls": endings.tool_calls()}
     others = (made, made, {**made, "finish": "length"}, endings.ending("[[ ## answer ## ]]\nyes", is_anthropic))
     chosen = without_usage(rng.choice(others))
-    status, body = (stream_of if streamed else reply_of)(chosen, is_anthropic)
+    status, body = (stream_of if streamed else reply_of)(chosen, "anthropic" if is_anthropic else "openai")
     return {"status": status, "body": body, "ending": chosen}
 
 

@@ -1,4 +1,4 @@
-"""What the endpoint of a parity check puts on the wire for a reply, whole or as a stream, in either dialect.
+"""What the endpoint of a parity check puts on the wire for a reply, whole or as a stream, in each family of dialects.
 
 A reply is {"text"} with, as it may be, "finish", "refusal", "calls" (each {"id", "name", "arguments": text or JSON}),
 "reasoning", "logprobs" and "usage"; or what stands for a whole body: "body", or "error" with "status". With "broken"
@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
+
+from tests.support.parity import gemini_replies
 
 Reply = Mapping[str, Any]
+Family = Literal["openai", "anthropic", "gemini"]
 PIECE = 7  # characters in an event of a stream
 _STOPS = {
     "error": "end_turn",
@@ -23,7 +26,12 @@ _STOPS = {
 _USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 
 
-def reply_of(reply: Reply, is_anthropic: bool) -> tuple[int, bytes]:
+def family_of(model: str) -> Family:
+    """Whose dialect a common model's provider speaks."""
+    return "anthropic" if model.startswith("anthropic/") else "gemini" if model.startswith("gemini/") else "openai"
+
+
+def reply_of(reply: Reply, family: Family) -> tuple[int, bytes]:
     """Status and body of what the endpoint answers."""
     status = reply.get("status", 200)
     if "body" in reply:
@@ -31,17 +39,19 @@ def reply_of(reply: Reply, is_anthropic: bool) -> tuple[int, bytes]:
         return status, body if isinstance(body, bytes) else body.encode()
     if "error" in reply:
         fault: dict[str, Any] = (
-            {"type": "error", "error": reply["error"]} if is_anthropic else {"error": reply["error"]}
+            {"type": "error", "error": reply["error"]} if family == "anthropic" else {"error": reply["error"]}
         )
         return status, json.dumps(fault).encode()
-    return status, json.dumps(_anthropic(reply) if is_anthropic else _openai(reply)).encode()
+    whole = {"openai": _openai, "anthropic": _anthropic, "gemini": gemini_replies.whole}[family]
+    return status, json.dumps(whole(reply)).encode()
 
 
-def stream_of(reply: Reply, is_anthropic: bool) -> tuple[int, bytes]:
+def stream_of(reply: Reply, family: Family) -> tuple[int, bytes]:
     """Status and body where a stream was asked for: an error is what it is without one."""
     if "body" in reply or "error" in reply:
-        return reply_of(reply, is_anthropic)
-    events = list(_anthropic_events(reply) if is_anthropic else _openai_events(reply))
+        return reply_of(reply, family)
+    made = {"openai": _openai_events, "anthropic": _anthropic_events, "gemini": gemini_replies.events}[family]
+    events = list(made(reply))
     if reply.get("broken"):
         events = events[: len(events) // 2]
     return 200, "".join(events).encode()

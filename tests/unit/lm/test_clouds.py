@@ -29,12 +29,12 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_providers_are_those_of_dspys_library() -> None:
     """contract: every one that answers chats, but logins of the local user; its keys, addresses and dialect too."""
     apart = {"claude-code", "openai-codex", "typesafe"}  # local logins; no text is generated
-    responses = {id for id, found in lm15("registry").PROVIDERS.items() if found.dialect == "openai-responses"}
+    apart |= {"openai", "azure"}  # the Responses API of "openai-chat" and "azure-chat" here
     ours = {provider.id: provider for provider in PROVIDERS.values()}
-    assert set(ours) == set(lm15("registry").PROVIDERS) - apart - responses
+    assert set(ours) == set(lm15("registry").PROVIDERS) - apart
     for id, provider in ours.items():
         theirs = lm15("registry").PROVIDERS[id]
-        assert theirs.dialect.removesuffix("-chat") == provider.dialect
+        assert theirs.dialect.removesuffix("-chat").removeprefix("openai-") == provider.dialect
         if not provider.by_lm15:
             continue
         assert set(theirs.env_keys) <= set(provider.key_names)
@@ -49,6 +49,21 @@ def test_the_providers_are_those_of_dspys_library() -> None:
         for setting in provider.host.settings:
             of_theirs = next(each for each in host.settings if each.name == setting.name)
             assert set(of_theirs.env) <= set(setting.env) and of_theirs.default == setting.default
+
+
+@pytest.mark.parametrize(
+    ("model", "model_type", "said"),
+    [
+        ("meta:m", "chat", "'meta' DSPy asks a Responses API only"),
+        ("moonshotai-responses/m", None, "'moonshotai-responses' DSPy asks a Responses API only"),
+        ("moonshot/m", "responses", "Responses API of moonshot"),
+        ("meta-chat:m", "responses", "Responses API of meta-chat"),
+    ],
+)
+def test_an_api_that_dspy_does_not_ask_there_is_refused_by_name(model: str, model_type: str | None, said: str) -> None:
+    """contract: when the LM is made."""
+    with pytest.raises(LMUnsupportedFeatureError, match=said):
+        LM(model, api_key="k", model_type=model_type)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from dspex.errors import (
     LMAuthError,
     LMBillingError,
     LMContextWindowExceededError,
+    LMEmptyStreamError,
     LMError,
     LMInvalidRequestError,
     LMProviderError,
@@ -286,14 +287,17 @@ def test_stream_without_an_end_is_not_whole(model: str, way: Way, serve: Serve, 
         b'data: {"type": "message_start", "message": {}}\n\ndata: {"type": "message_stop"}\n\n',
         b'{"choices": [{"message": {"content": "whole"}, "finish_reason": "stop"}]}',
         b"<html>gateway</html>",
-        b"data: CUDA out of memory\n\n",
     ],
 )
 def test_stream_without_an_answer_is_asked_for_again(
     body: bytes, model: str, way: Way, serve: Serve, client: LMClient
 ) -> None:
-    """collaboration: nothing was shown, so it is a failure of the server like any other."""
-    lm = serve(model, http(body, "200 OK", STREAM), good(model, stream=True), retries=1)
+    """collaboration: DSPy's class and code, and nothing was shown, so it is a failure of the server like any other."""
+    lm = serve(model, *[http(body, "200 OK", STREAM)] * 3, good(model, stream=True), retries=1)
+    with pytest.raises(LMEmptyStreamError) as caught:
+        way(client, lm)
+    assert isinstance(caught.value, LMStreamAssemblyError) and isinstance(caught.value, LMServerError)
+    assert (caught.value.retryable, caught.value.code) == ("now", "stream_assembly")
     assert "fine" in way(client, lm)
 
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import json_repair
 from dspy.adapters import utils as adapter_utils
 from dspy.adapters.utils import get_annotation_name
 from dspy.utils import exceptions as dspy_errors
@@ -42,9 +43,10 @@ LM_ERRORS: dict[str, type[dspy_errors.LMError]] = {
     **{kind.__name__: kind for kind in lm_error_kinds(*_NOT_IN_3_3)},
 }
 """The parent's class name for each of DSPy's LM error classes."""
-_MORE_PRECISE: dict[str, type[dspy_errors.LMError]] = dict.fromkeys(
-    ("LMCertificateError", "LMProxyError", "LMLocalLimitError"), dspy_errors.LMTransportError
-)  # classes of the parent that DSPy has none of its own for
+_MORE_PRECISE: dict[str, type[dspy_errors.LMError]] = {
+    **dict.fromkeys(("LMCertificateError", "LMProxyError", "LMLocalLimitError"), dspy_errors.LMTransportError),
+    "LMEmptyStreamError": LM_ERRORS.get("LMStreamAssemblyError", dspy_errors.LMServerError),
+}  # classes of the parent that DSPy has none of its own for
 
 _KINDS = {cls: kind for kind, cls in LM_ERRORS.items()}
 _FAILED_FIELD = re.compile(r"Failed to parse field (\w+)")  # how DSPy's adapters begin
@@ -85,8 +87,13 @@ def translated(secrets: Iterable[str] = ()) -> Generator[None]:
         if not _is_raised_by_adapters(error):
             raise
         raise _unparsed(error) from error
+    except (AssertionError, AttributeError, LookupError) as error:
+        if not (_is_raised_by_adapters(error) and _is_of_json_repair(error)):
+            raise
+        raise _unparsed(error) from error
     except ValueError as error:
-        if str(error).startswith(_TOO_DEEP) and _is_raised_by_adapters(error):
+        is_unreadable = isinstance(error, UnicodeEncodeError) or str(error).startswith(_TOO_DEEP)
+        if is_unreadable and _is_raised_by_adapters(error):
             raise _unparsed(error) from error
         if str(error).startswith(_NOT_UNICODE):
             raise invalid_input("A text holds half a surrogate pair, which no provider can receive.") from error
@@ -200,6 +207,12 @@ def _is_raised_by_adapters(error: BaseException) -> bool:
     folder = str(Path(adapter_utils.__file__).parent)
     frames = traceback.extract_tb(error.__traceback__)
     return any(frame.name in ("parse", "parse_value") and frame.filename.startswith(folder) for frame in frames)
+
+
+def _is_of_json_repair(error: BaseException) -> bool:
+    """Whether it is an accident of the library by which DSPy's adapters read damaged JSON."""
+    *_, last = traceback.extract_tb(error.__traceback__)
+    return Path(last.filename).parent.name == json_repair.__name__
 
 
 def _unparsed(error: BaseException) -> Failure:

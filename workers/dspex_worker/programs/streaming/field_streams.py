@@ -17,6 +17,7 @@ from typing import Any
 import dspy
 
 from ...context import Context
+from ...wire.codec import is_unicode
 from ..adapter_choice import is_extracting
 from ..calls.call_context import CallUsage, in_call
 from ..commands import Programs
@@ -116,7 +117,8 @@ class _Viewer:
         shown = False
         for field, text in pieces:
             shown = True
-            self._pieces.put({"field": field, "text": text, "predictor": self._answer.predictor})
+            told = text if is_unicode(text) else text.encode("utf-8", "surrogatepass")  # half a surrogate pair
+            self._pieces.put({"field": field, "text": told, "predictor": self._answer.predictor})
         return shown
 
 

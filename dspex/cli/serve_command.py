@@ -1,0 +1,154 @@
+"""`dspex serve`: answer HTTP requests, or an MCP client's, with programs, until it is told to stop."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import ipaddress
+import os
+import re
+import sys
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from .. import defaults
+from ..errors import InvalidInput, SettingsError, SignatureError, UnknownName
+from ..programs.options.routing import GENERAL_POOL
+from .exit_codes import FAILED, OK
+from .run_command import refused
+from .shell_program import find_modules_of, named_program, own_settings
+from .target import print_line
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+    from ..programs.calling.program import Program
+
+TOKEN_VARIABLE: Final = "DSPEX_SERVE_TOKEN"
+TOKEN_MOST: Final = 4096  # bytes of a file with a token
+_NAMED: Final = re.compile(r"([A-Za-z][A-Za-z0-9_-]*)=(.+)", re.DOTALL)
+
+
+def serve(options: argparse.Namespace) -> int:
+    """Serve until SIGTERM or SIGINT; 0 if every request that ran then came to its end."""
+    from ..serving.asgi import require_installed
+    from .process_privacy import hide_from_workers
+    from .stderr_log import logging_to_stderr
+
+    require_installed("starlette", "serve")
+    require_installed("uvicorn", "serve")
+    hide_from_workers()
+    with logging_to_stderr(options.log_level), _own_workers(options):
+        try:
+            programs = _programs(options)
+        except (InvalidInput, SignatureError, UnknownName) as error:
+            return refused(options, error)
+        if options.mcp_stdio:
+            return _serve_stdio(_application(options, programs, token=None, hosts=None, mcp=True))
+        return _serve_http(options, programs)
+
+
+def _serve_http(options: argparse.Namespace, programs: dict[str, Program[Any]]) -> int:
+    from ..serving.access_gate import LOOPBACK
+    from ..serving.http_server import address_of, bound
+    from ..serving.http_server import serve as serve_http
+
+    token = _token(options)
+    is_local = _is_loopback(options.host)
+    if token is None and not is_local and not options.open:
+        raise SettingsError(
+            f"Whoever reaches port {options.port} of {options.host} could ask the programs, at your cost. Set "
+            f"{TOKEN_VARIABLE}, or give --token-file FILE; --open serves everybody.",
+            key="token",
+        )
+    hosts = LOOPBACK if token is None and is_local else None
+    app = _application(options, programs, token=token, hosts=hosts, mcp=options.mcp)
+    with contextlib.closing(bound(options.host, options.port)) as listener:
+        told = f"serving {', '.join(programs)} at {address_of(listener)}, pid {os.getpid()}"
+        cut = serve_http(app, listener, grace=_grace(options), on_ready=lambda: print_line(told))
+    return FAILED if cut else OK
+
+
+def _serve_stdio(app: Starlette) -> int:
+    async def run() -> None:
+        async with app.router.lifespan_context(app):
+            await app.state.tools.serve_stdio()
+
+    asyncio.run(run())
+    return OK
+
+
+def _application(options: argparse.Namespace, programs: dict[str, Program[Any]], **how: Any) -> Starlette:
+    from ..serving.asgi import asgi
+
+    names = ("budget_usd", "budget_tokens", "budget_requests", "request_limit", "batch_limit", "body_limit")
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    if options.timeout is not None:
+        given["timeout"] = options.timeout
+    return asgi(programs, **given, **how)
+
+
+@contextlib.contextmanager
+def _own_workers(options: argparse.Namespace) -> Generator[None]:
+    """Use workers of this command's own in the block; they are started when the application is, and end with it."""
+    defaults.configure(config=own_settings(options, None), lm=options.lm)
+    try:
+        yield
+    finally:
+        defaults.stop_default_supervisor()
+        defaults.release_client()
+
+
+def _programs(options: argparse.Namespace) -> dict[str, Program[Any]]:
+    """Return the programs by the names under which they are served."""
+    from ..serving.asgi import own_name
+
+    if len(options.programs) > 1 and (options.init or options.kind or options.signature):
+        raise InvalidInput("--init, --kind and --signature are for one program: give each of them a server of its own.")
+    found: dict[str, Program[Any]] = {}
+    for text in options.programs:
+        named = _NAMED.fullmatch(text)
+        what = named[2] if named else text
+        find_modules_of(what)
+        program = named_program(argparse.Namespace(**{**vars(options), "program": what, "timeout": None}))
+        name = named[1] if named else own_name(program)
+        if name in found:
+            raise InvalidInput(f"Two programs would be served as {name!r}: write NAME={what}.")
+        found[name] = program
+    return found
+
+
+def _token(options: argparse.Namespace) -> str | None:
+    """Return the token of a file, or of the environment: a command line is there for all to see."""
+    from ..serving.access_gate import checked_token
+
+    if options.token_file is None:
+        given = os.environ.get(TOKEN_VARIABLE)
+        return None if given is None else checked_token(given)
+    if options.token_file == "-":
+        data = sys.stdin.buffer.readline(TOKEN_MOST + 1)
+    else:
+        with Path(options.token_file).open("rb") as file:
+            data = file.read(TOKEN_MOST + 1)
+    if len(data) > TOKEN_MOST:
+        raise SettingsError(f"The file of the token has more than {TOKEN_MOST:,} bytes.", key="token")
+    return checked_token(data.decode("ascii", "replace"))
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _grace(options: argparse.Namespace) -> float:
+    """Return --grace, else the grace of the pool that runs programs."""
+    if options.grace is not None:
+        return float(options.grace)
+    pools = own_settings(options, None).pools
+    return next(float(pool.stop_grace) for pool in pools if pool.name == GENERAL_POOL)
