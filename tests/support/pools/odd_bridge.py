@@ -214,6 +214,7 @@ def _examples(call: int) -> list[list[Any]]:
         [int(Kind.DROP), "session"],
         [int(Kind.RESTORE), 2_000_010, "session", {}],
         [int(Kind.STOP)],
+        [int(Kind.STACKS), 7],
     ]
 
 
