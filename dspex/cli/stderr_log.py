@@ -18,6 +18,11 @@ PIECE = 4096  # bytes that a pipe which is writable takes at once (PIPE_BUF)
 PATIENCE = 0.2  # seconds that a line may wait for a slow reader
 
 
+def logging_to_stderr(level: str) -> contextlib.AbstractContextManager[None]:
+    """Write the records of the logger "dspex" to standard error."""
+    return logging_to(stderr_handler(), level)
+
+
 @contextlib.contextmanager
 def logging_to(handler: logging.Handler, level: str) -> Generator[None]:
     """Write the records of the logger "dspex" to a handler."""
