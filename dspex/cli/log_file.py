@@ -44,9 +44,8 @@ class LogSettings:
             SettingsError: a value that cannot be; `key` says which.
         """
         table = tables.get("log", {})
-        if not isinstance(table, dict) or (unknown := set(table).difference(_SETTINGS)):
-            named = f", not {', '.join(sorted(unknown))}" if isinstance(table, dict) else ""
-            raise SettingsError(f"The [log] table has the settings {', '.join(_SETTINGS)}{named}.", key="log")
+        if not isinstance(table, dict) or not set(table) <= set(_SETTINGS):
+            raise SettingsError(f"The [log] table has the settings {', '.join(_SETTINGS)} and no other.", key="log")
         size = setting_value("log.size", "size", table.get("size", SIZE))
         keep = setting_value("log.keep", "count", table.get("keep", KEEP))
         chosen = file if file is not None else table.get("file")
