@@ -5,15 +5,18 @@ Run `python docs/generate.py`. The tests compare the committed pages with what t
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import inspect
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
+
 from dspex import errors
-from dspex.cli.parser import parser
+from dspex.cli.command_group import commands
+from dspex.cli.shell_command import CommonOption
 from dspex.config import PoolConfig
 from dspex.events import Event, Name
 from dspex.programs.options.routing import NATIVE_MODULES, Reason
@@ -231,34 +234,39 @@ def cli_page() -> str:
     return f"{before}{BEGIN}\n\n{_commands()}\n{END}{after}"
 
 
-SAID = ("help", "name", "socket")  # once, at the top of the page
-POSITIONALS = {"pool": "the pool's name", "command": "the command's name", "size": "how many workers"}
-
-
 def _commands() -> str:
-    (group,) = (action for action in parser()._actions if isinstance(action, argparse._SubParsersAction))
-    return "\n".join(_command(name, command) for name, command in group.choices.items())
+    return "\n".join(section for name, command in commands().items() for section in _command(f"dspex {name}", command))
 
 
-def _command(name: str, command: argparse.ArgumentParser) -> str:
-    shown = [action for action in command._actions if action.help is not argparse.SUPPRESS and action.dest not in SAID]
-    rows = [f"| {_words(action)} | {_meaning(action)} |" for action in shown]
+def _command(path: str, command: click.Command) -> Iterator[str]:
+    """Yield a section for the command, and for each one that it groups."""
+    shown = [param for param in command.params if not isinstance(param, CommonOption) and not _is_hidden(param)]
+    rows = [f"| {_words(param)} | {_meaning(param)} |" for param in shown]
     table = ["| argument | meaning |", "|---|---|", *rows, ""] if rows else []
-    return "\n".join([f"### dspex {name}", "", command.description or "", "", *table])
+    yield "\n".join([f"### {path}", "", inspect.cleandoc(command.help or ""), "", *table])
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            if (inner := command.get_command(context, name)) is not None:
+                yield from _command(f"{path} {name}", inner)
 
 
-def _words(action: argparse.Action) -> str:
-    metavar = action.metavar or ("{" + ",".join(action.choices) + "}" if action.choices else action.dest.upper())
-    value = f" {metavar}" if action.nargs != 0 else ""
-    value = f" [{metavar}]" if action.nargs == "?" else value
-    text = ", ".join(f"{flag}{value}" for flag in action.option_strings) or f"{metavar}"
+def _is_hidden(param: click.Parameter) -> bool:
+    return isinstance(param, click.Option) and param.hidden
+
+
+def _words(param: click.Parameter) -> str:
+    context = click.Context(click.Command("dspex"))
+    metavar = param.make_metavar(context)
+    if isinstance(param, click.Argument):
+        return f"`{metavar}`".replace("|", "\\|")
+    text = ", ".join(word if param.is_flag else f"{word} {metavar}" for word in [*param.opts, *param.secondary_opts])
     return f"`{text}`".replace("|", "\\|")
 
 
-def _meaning(action: argparse.Action) -> str:
-    text = (action.help or POSITIONALS.get(action.dest, "")).replace("|", "\\|")
-    default = action.default if action.choices else None
-    return f"{text[:1].upper()}{text[1:]}{f'Default: {default}' if default else ''}"
+def _meaning(param: click.Parameter) -> str:
+    text = (getattr(param, "help", None) or "").replace("|", "\\|").rstrip(".")
+    return f"{text} (default: {param.default})" if getattr(param, "show_default", None) else text
 
 
 def _route(reason: Reason) -> str:

@@ -260,14 +260,24 @@ def load(source: str | os.PathLike[str] | None = None, *, environ: Mapping[str, 
     tables = {} if source is None else _read_toml(Path(source))
     if source is not None:
         warn_if_exposed(Path(source), tables)
-    for name in tables:
+    return config_of_tables(tables, environ, source="defaults" if source is None else str(source))
+
+
+def config_of_tables(tables: Mapping[str, Any], environ: Mapping[str, str] | None, *, source: str) -> Config:
+    """Return the settings that these tables and the environment make; `source` says where the tables are from.
+
+    Raises:
+        SettingsError: a key or value is wrong; `key` says which.
+    """
+    left: dict[str, Any] = unshown(dict(tables))
+    for name in left:
         if name not in TABLES:
-            raise SettingsError(str(UnknownName("table", name, TABLES, where=str(source))), key=name)
-    declared = tables.pop("pools", {})
+            raise SettingsError(str(UnknownName("table", name, TABLES, where=source)), key=name)
+    declared = left.pop("pools", {})
     if not isinstance(declared, dict):
         raise SettingsError("pools is not a table of pools: write [pools.dspy], for one.", key="pools")
     pools = tuple(_pool(name, settings, environ) for name, settings in (declared or {"dspy": {}, "mipro": {}}).items())
-    return Config(pools, tables, str(source) if source is not None else "defaults")
+    return Config(pools, left, source)
 
 
 def _pool(name: str, settings: Any, environ: Mapping[str, str] | None) -> PoolConfig:
@@ -296,26 +306,40 @@ DOTS_MOST = 1000  # in one line of it
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
+    text = read_settings_text(path)
     try:
-        return unshown(_parsed(path))  # type: ignore[no-any-return]
+        return unshown(tomllib.loads(text))  # type: ignore[no-any-return]
     except RecursionError:
         why = "nests its values too deep to be read"
-    except OSError as error:
-        why = f"cannot be read: {error.strerror}"
-    except ValueError as error:  # no TOML, no UTF-8, or no path
+    except ValueError as error:
         why = f"is not valid TOML: {error}"
     # Not inside of an `except`: the error behind this one would show the file's text, which may hold keys.
     raise SettingsError(f"The settings file {str(path)!r} {why}.")
 
 
-def _parsed(path: Path) -> dict[str, Any]:
+def read_settings_text(path: Path) -> str:
+    """Return the text of a settings file.
+
+    Raises:
+        SettingsError: it cannot be read, or is none that tomllib should be given.
+    """
+    try:
+        return _text_of(path)
+    except OSError as error:
+        why = f"cannot be read: {error.strerror}"
+    except ValueError as error:  # no UTF-8, or no path
+        why = f"is not valid TOML: {error}"
+    raise SettingsError(f"The settings file {str(path)!r} {why}.")  # outside of `except`, as above
+
+
+def _text_of(path: Path) -> str:
     with path.open("rb") as file:
         content = file.read(FILE_MOST + 1)
     text = content[:FILE_MOST].decode("utf-8-sig")  # some editors begin a file with a byte order mark
     dots = max((line.count(".") for line in text.split("\n")), default=0)
     if len(content) > FILE_MOST or dots > DOTS_MOST:  # tomllib takes the square of a dotted key's length
         raise ValueError(f"it is over {FILE_MOST:,} bytes, or a line of it has over {DOTS_MOST:,} dots")
-    return tomllib.loads(text)
+    return text
 
 
 def _from_environ(pool: str, environ: Mapping[str, str] | None) -> dict[str, Any]:

@@ -6,32 +6,56 @@ with other pools.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import statistics
 import time
 from collections.abc import Callable
 from typing import Any
 
+import click
+
 from ..config import PoolConfig
 from ..pools.supervisor import Supervisor
 from .exit_codes import OK
-from .target import print_json, print_line
+from .option_types import NAMES, POSITIVE, SPAN
+from .printing import print_json, print_line
+from .shared_options import command
 
 POOL = "bench"
 IN_FLIGHT = 64
 
 
-def bench(options: argparse.Namespace) -> int:
+@command("bench")
+@click.option("--seconds", type=SPAN, default=2.0, metavar="S", help="For each figure (default: 2).")
+@click.option("--size", type=POSITIVE, default=2, metavar="N", help="Workers (default: 2).")
+@click.option("--chaos", is_flag=True, help="Inject faults instead, beside other pools: minutes, not seconds.")
+@click.option("--quick", is_flag=True, help="Each fault once.")
+@click.option("--repeats", type=POSITIVE, metavar="N", help="Trials of each fault (default: 5).")
+@click.option("--cases", type=NAMES, default=(), metavar="A,B", help="Only these faults.")
+@click.option("--peers", type=NAMES, default=(), metavar="A,B", help="Only these pools; by default those installed.")
+def bench(
+    seconds: float,
+    size: int,
+    chaos: bool,
+    quick: bool,
+    repeats: int | None,
+    cases: tuple[str, ...],
+    peers: tuple[str, ...],
+    as_json: bool,
+) -> int:
     """Measure and print: medians over `--seconds` each."""
-    pool = PoolConfig(POOL, bridge="faults", size=max(1, options.size), concurrency=32)
+    if chaos:
+        from .chaos_run import run_chaos
+
+        return run_chaos(quick=quick, repeats=repeats, cases=cases, peers=peers, as_json=as_json)
+    pool = PoolConfig(POOL, bridge="faults", size=size, concurrency=32)
     with Supervisor(pools=[pool]) as supervisor:
         began = time.monotonic()
         supervisor.wait_ready()
         figures = {"first_worker_ready_ms": (time.monotonic() - began) * 1000}
-        figures |= _latency(lambda: supervisor.call(POOL, "echo", {"n": 1}), options.seconds)
-        figures |= asyncio.run(_throughput(supervisor, options.seconds))
-    _print(figures, as_json=options.json)
+        figures |= _latency(lambda: supervisor.call(POOL, "echo", {"n": 1}), seconds)
+        figures |= asyncio.run(_throughput(supervisor, seconds))
+    _print(figures, as_json=as_json)
     return OK
 
 

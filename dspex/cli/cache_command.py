@@ -2,46 +2,58 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import os
 from pathlib import Path
+
+import click
 
 from ..defaults import CONFIG_VARIABLE
 from ..errors import SettingsError
 from ..lm.cache import Cache
 from .exit_codes import FAILED, OK
-from .target import print_json, print_line
+from .printing import print_json, print_line
+from .shared_options import command
 
 
-def cache(options: argparse.Namespace) -> int:
+@command("cache")
+@click.argument("action", type=click.Choice(["stats", "clear"]), help="What to do.")
+@click.argument(
+    "path",
+    required=False,
+    metavar="[PATH]",
+    type=click.Path(),
+    help="The file (default: the settings' [cache] path).",
+)
+@click.option("--config", metavar="FILE", type=click.Path(), help="The settings file (default: $DSPEX_CONFIG).")
+def cache(action: str, path: str | None, config: str | None, as_json: bool) -> int:
     """Do it; services that use the file go on meanwhile, with what they keep in memory.
 
     Raises:
         SettingsError: no file is named, there is none, or it is not safely this user's.
     """
-    path = _path(options)
-    if not path.exists():
-        raise SettingsError(f"There is no cache at {path}.", key="path")
-    opened = Cache(path=path)
+    file = _file(path, config)
+    if not file.exists():
+        raise SettingsError(f"There is no cache at {file}.", key="path")
+    opened = Cache(path=file)
     try:
-        if options.action == "clear":
+        if action == "clear":
             opened.clear()
         stats = opened.stats()
     finally:
         opened.close()
-    if options.json:
+    if as_json:
         shown = dataclasses.asdict(stats)
         print_json({name: shown[name] for name in ("path", "disk", "disk_entries", "disk_bytes")})
     else:
-        print_line(f"{path}: {stats.disk_entries:,} entries, {stats.disk_bytes:,} bytes, {stats.disk}")
+        print_line(f"{file}: {stats.disk_entries:,} entries, {stats.disk_bytes:,} bytes, {stats.disk}")
     return OK if stats.disk in ("in use", "read-only") else FAILED
 
 
-def _path(options: argparse.Namespace) -> Path:
-    if options.path:
-        return Path(options.path)
-    source = options.config or os.environ.get(CONFIG_VARIABLE)
+def _file(path: str | None, config: str | None) -> Path:
+    if path:
+        return Path(path)
+    source = config or os.environ.get(CONFIG_VARIABLE)
     if source:
         from ..config import load
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import os
 from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 from ..errors import SettingsError
+from .program_choice import ProgramChoice
 from .shell_program import ShellProgram, own_program
 
 if TYPE_CHECKING:
@@ -16,30 +15,29 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def chosen_program(options: argparse.Namespace, *, size: int | None = 1) -> Generator[ShellProgram | ServedProgram]:
+def chosen_program(choice: ProgramChoice, *, size: int | None = 1) -> Generator[ShellProgram | ServedProgram]:
     """Yield the program; what was started or connected for it has ended after the block. `size`: of a pool of its own.
 
     Raises:
         SettingsError, InvalidInput, UnknownName, SignatureError: it cannot be made.
         NotRunning: no supervisor answers there.
     """
-    if not is_served(options):
-        with own_program(options, size=size) as program:
+    if not is_served(choice):
+        with own_program(choice, size=size) as program:
             yield ShellProgram(program)
         return
     from .served_program import served_program
 
-    with served_program(options) as served:
+    with served_program(choice) as served:
         yield served
 
 
-def is_served(options: argparse.Namespace) -> bool:
+def is_served(choice: ProgramChoice) -> bool:
     """Return whether a running service was named: by --name, --socket or, without --private, $DSPEX_SOCKET.
 
     Raises:
         SettingsError: both were asked for.
     """
-    named = options.name is not None or options.socket is not None
-    if named and options.private:
+    if choice.target.is_named and choice.private:
         raise SettingsError("--private runs workers of this command's own: no --name or --socket.", key="private")
-    return named or (bool(os.environ.get("DSPEX_SOCKET")) and not options.private)
+    return choice.target.is_expected and not choice.private

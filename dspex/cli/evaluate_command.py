@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import importlib
 import re
@@ -10,14 +9,20 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from ..errors import InvalidInput, SettingsError, SignatureError, UnknownName
 from .chosen_program import chosen_program
+from .command_refusal import refused
 from .data_file import DataFile, read_data
 from .exit_codes import FAILED, INTERRUPTED, OK
+from .option_types import COUNT, NAMES, POSITIVE
 from .outputs import plain_of
-from .run_command import MISSING_LM, REFUSED, refused
+from .printing import print_error, print_json, print_line
+from .program_choice import ProgramChoice, program_options
+from .run_command import MISSING_LM, REFUSED
+from .shared_options import command
 from .shell_program import ShellProgram, find_modules_of, module_path
-from .target import print_error, print_json, print_line
 
 if TYPE_CHECKING:
     from ..programs.evaluation.evaluation import Evaluation
@@ -25,43 +30,62 @@ if TYPE_CHECKING:
 ERRORS_SHOWN = 5
 
 
-def evaluate(options: argparse.Namespace) -> int:
+@command("evaluate", more="With --json it prints every row.")
+@program_options
+@click.argument("data", metavar="FILE", help=".jsonl, .json or .csv; '-' is JSON lines from standard input.")
+@click.option("--metric", required=True, metavar="METRIC", help="Exact_match, f1, ..., or module:function.")
+@click.option(
+    "--inputs", type=NAMES, default=(), metavar="A,B", help="The fields that go in (default: the program's inputs)."
+)
+@click.option("--num-threads", type=POSITIVE, metavar="N", help="Rows at a time (default: as many as fit).")
+@click.option("--max-errors", type=COUNT, metavar="N", help="End when N rows have failed (default: never).")
+@click.option("--limit", type=POSITIVE, metavar="N", help="Only the first N rows.")
+def evaluate(
+    choice: ProgramChoice,
+    data: str,
+    metric: str,
+    inputs: tuple[str, ...],
+    num_threads: int | None,
+    max_errors: int | None,
+    limit: int | None,
+    as_json: bool,
+) -> int:
     """Evaluate it and print the score; with --json every row. What was done is printed too if something ends it."""
     from ..programs.evaluation.evaluate import evaluate as evaluate_program
 
     with contextlib.ExitStack() as stack:
         try:
-            data = read_data(options.data, options.limit)
-            program = stack.enter_context(chosen_program(options, size=None))
-            metric = metric_of(options.metric)
+            rows = read_data(data, limit)
+            program = stack.enter_context(chosen_program(choice, size=None))
+            chosen_metric = metric_of(metric)
             rules = program.rules
-            inputs = list(options.inputs) or [name for name in rules.names if name in rules.required]
-            examples = data.examples(inputs, rules)
+            fields = list(inputs) or [name for name in rules.names if name in rules.required]
+            examples = rows.examples(fields, rules)
         except REFUSED as error:
-            return refused(options, error)
+            raise refused(error) from error
         subject = program.program if isinstance(program, ShellProgram) else program
         try:
             found = evaluate_program(
                 subject,
                 examples,
-                metric,
-                num_threads=options.num_threads,
-                max_errors=options.max_errors,
-                inputs=inputs or None,
+                chosen_metric,
+                num_threads=num_threads,
+                max_errors=max_errors,
+                inputs=fields or None,
                 on_progress=_progress(),
             )
         except (InvalidInput, SignatureError, UnknownName) as error:
-            return refused(options, _placed(error, data))
+            raise refused(_placed(error, rows)) from error
         except SettingsError as error:
-            return refused(options, error, MISSING_LM if error.key == "lm" else "")
+            raise refused(error, MISSING_LM if error.key == "lm" else "") from error
         except (Exception, KeyboardInterrupt) as error:
             partial: Evaluation | None = getattr(error, "partial", None)
             if partial is None or not partial.rows:
                 raise
-            print_evaluation(partial, data, as_json=options.json)
+            print_evaluation(partial, rows, as_json=as_json)
             print_error(str(error) or "interrupted")
             return INTERRUPTED if isinstance(error, KeyboardInterrupt) else FAILED
-    print_evaluation(found, data, as_json=options.json)
+    print_evaluation(found, rows, as_json=as_json)
     return OK
 
 

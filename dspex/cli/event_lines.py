@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from .target import print_json, print_line
+from .printing import print_json, print_line
 
 
 def print_event(event: Mapping[str, Any], *, as_json: bool) -> None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import DspexError
 from .outputs import plain_of
-from .status_command import span
-from .target import print_error, print_json, print_line
+from .printed_units import span
+from .printing import print_error, print_json, print_line
 
 if TYPE_CHECKING:
     from ..programs.optimization.job import OptimizationJob

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from ..config import load
 from ..errors import DspexError, InvalidInput, NotRunning, UnknownName
-from .target import connect
+from .job_options import JobsChoice
 
 Row = dict[str, Any]
 
@@ -25,7 +24,7 @@ def settings_tables(config: str | None) -> Mapping[str, Any]:
     return {} if source is None else load(source).tables
 
 
-def rows_of(options: argparse.Namespace) -> list[Row]:
+def rows_of(options: JobsChoice) -> list[Row]:
     """Return all jobs, the newest last: a service's own word of its jobs counts.
 
     Raises:
@@ -40,7 +39,7 @@ def rows_of(options: argparse.Namespace) -> list[Row]:
     return sorted(found.values(), key=lambda row: str(row["id"]))
 
 
-def row_of(options: argparse.Namespace) -> Row:
+def row_of(options: JobsChoice, named: str) -> Row:
     """Return the job that the command names: by its id, the beginning of it, or its journal.
 
     Raises:
@@ -48,7 +47,6 @@ def row_of(options: argparse.Namespace) -> Row:
         InvalidInput: there are several.
         JournalError: its journal is gone.
     """
-    named: str = options.id
     if "/" in named or Path(named).suffix == ".jsonl":
         from ..programs.optimization.journal_summary import summary_of
 
@@ -74,20 +72,20 @@ def journal_rows(folder: Path | None) -> list[Row]:
     return [{**summary.row, "where": ""} for summary in summaries_in(folder)]
 
 
-def _served(options: argparse.Namespace) -> tuple[list[Row], str | None]:
+def _served(options: JobsChoice) -> tuple[list[Row], str | None]:
     """Return the jobs of the service, and the file of its settings."""
     try:
-        with connect(options) as client:
+        with options.target.connect() as client:
             where = str(client.greeting.get("name") or "service")
             rows = [{**row, "where": where} for row in client.jobs()]
             return rows, str(client.status()["supervisor"]["settings"])
     except NotRunning:
-        if options.name is not None or options.socket is not None or os.environ.get("DSPEX_SOCKET"):
+        if options.target.is_expected:
             raise
         return [], None
 
 
-def _folder(options: argparse.Namespace, settings: str | None) -> Path | None:
+def _folder(options: JobsChoice, settings: str | None) -> Path | None:
     from ..programs.optimization.job_settings import job_settings
 
     if options.folder is not None:

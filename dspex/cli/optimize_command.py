@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import shlex
@@ -12,12 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidInput, JournalError, SettingsError
 from .chosen_program import is_served
+from .command_refusal import refused
 from .data_file import DataFile, read_data
 from .evaluate_command import metric_of
 from .exit_codes import FAILED, INTERRUPTED, OK
+from .job_options import OptimizeChoice, optimize_options
 from .job_output import print_outcome
 from .named_values import read_words
-from .run_command import MISSING_LM, REFUSED, refused
+from .run_command import MISSING_LM, REFUSED
+from .shared_options import command
+from .shell_command import said_of
 from .shell_program import ShellProgram, named_program, own_workers
 
 if TYPE_CHECKING:
@@ -33,7 +36,9 @@ GIVEN_AGAIN = {  # what a journal's missing parts are called here
 }
 
 
-def optimize(options: argparse.Namespace) -> int:
+@command("optimize")
+@optimize_options
+def optimize(options: OptimizeChoice) -> int:
     """Optimize; Ctrl-C ends the job, saves its best so far, and says how to go on."""
     with contextlib.ExitStack() as stack:
         try:
@@ -46,13 +51,13 @@ def optimize(options: argparse.Namespace) -> int:
             stack.enter_context(own_workers(options, optimizes=True))
             job = _begun(options)
         except WRONG as error:
-            return refused(options, _named_here(error))
+            raise refused(_named_here(error)) from error
         except SettingsError as error:
-            return refused(options, error, MISSING_LM if error.key == "lm" else "")
+            raise refused(error, MISSING_LM if error.key == "lm" else "") from error
         return _followed(options, job)
 
 
-def _followed(options: argparse.Namespace, job: OptimizationJob[Any]) -> int:
+def _followed(options: OptimizeChoice, job: OptimizationJob[Any]) -> int:
     """Wait for the job, and print and save what came of it."""
     from ..programs.optimization.job_start import waited
 
@@ -60,22 +65,22 @@ def _followed(options: argparse.Namespace, job: OptimizationJob[Any]) -> int:
         best = waited(job, None)
     except KeyboardInterrupt as error:
         partial = getattr(error, "partial", None)
-        print_outcome(job, partial, options.output, as_json=options.json, resume=_again(job), report=options.report)
+        print_outcome(job, partial, options.output, as_json=options.as_json, resume=_again(job), report=options.report)
         return INTERRUPTED
     except Exception as error:  # whatever ends a job is told, with the best so far
         is_refused = isinstance(error, (*WRONG, SettingsError)) and not job.progress.requests
-        if is_refused or options.debug:
+        if is_refused or said_of().is_debug:
             more = MISSING_LM if isinstance(error, SettingsError) and error.key == "lm" else ""
-            return refused(options, error, more)
+            raise refused(error, more) from error
         partial = getattr(error, "partial", None)
-        how: Any = {"as_json": options.json, "error": error, "resume": _again(job), "report": options.report}
+        how: Any = {"as_json": options.as_json, "error": error, "resume": _again(job), "report": options.report}
         print_outcome(job, partial, options.output, **how)
         return FAILED
-    print_outcome(job, best, options.output, as_json=options.json, report=options.report)
+    print_outcome(job, best, options.output, as_json=options.as_json, report=options.report)
     return OK
 
 
-def _begun(options: argparse.Namespace) -> OptimizationJob[Any]:
+def _begun(options: OptimizeChoice) -> OptimizationJob[Any]:
     """Return the job that the options ask for, begun anew or from its journal.
 
     Raises:
@@ -135,7 +140,7 @@ def require_output(
         raise InvalidInput(f"{option} {output!r} cannot be written.")
 
 
-def optimizer_options(options: argparse.Namespace) -> dict[str, Any]:
+def optimizer_options(options: OptimizeChoice) -> dict[str, Any]:
     """Return the optimizer's own options.
 
     Raises:
@@ -150,7 +155,7 @@ def optimizer_options(options: argparse.Namespace) -> dict[str, Any]:
     return own
 
 
-def _examples(options: argparse.Namespace, program: Any) -> dict[str, Any]:
+def _examples(options: OptimizeChoice, program: Any) -> dict[str, Any]:
     """Return the rows of the files.
 
     Raises:
@@ -163,7 +168,7 @@ def _examples(options: argparse.Namespace, program: Any) -> dict[str, Any]:
     return found
 
 
-def _rows(data: DataFile, options: argparse.Namespace, program: Any) -> list[dict[str, Any]]:
+def _rows(data: DataFile, options: OptimizeChoice, program: Any) -> list[dict[str, Any]]:
     if program is None:
         return [dict(row.fields) for row in data.rows]
     rules = ShellProgram(program).rules
@@ -171,12 +176,12 @@ def _rows(data: DataFile, options: argparse.Namespace, program: Any) -> list[dic
     return data.examples(inputs, rules)
 
 
-def _budget(options: argparse.Namespace) -> Any:
+def _budget(options: OptimizeChoice) -> Any:
     limits = {"requests": options.max_requests, "tokens": options.max_tokens, "usd": options.max_usd}
     return {name: limit for name, limit in limits.items() if limit is not None} or None
 
 
-def _journal_of(options: argparse.Namespace) -> Path | None:
+def _journal_of(options: OptimizeChoice) -> Path | None:
     """Return the journal's file; one that is named by its job's id is in the settings' folder."""
     if options.journal is None:
         return None
@@ -191,7 +196,7 @@ def _journal_of(options: argparse.Namespace) -> Path | None:
     return kept if kept is not None and kept.exists() else path
 
 
-def _require_same(options: argparse.Namespace, journal: Path) -> None:
+def _require_same(options: OptimizeChoice, journal: Path) -> None:
     """Check that the optimizer that is named is the journal's.
 
     Raises:

@@ -1,33 +1,62 @@
-"""Read the values of options: spans, counts and names. Each raises what argparse reports."""
+"""Read the values of options that click does not know: spans of time, and names."""
 
 from __future__ import annotations
 
-import argparse
 import re
+from typing import Any
+
+import click
+
+COUNT = click.IntRange(min=0)
+POSITIVE = click.IntRange(min=1)
 
 
-def seconds(text: str) -> float:
-    """Return a span: seconds, or such as 500ms, 90s, 15min, 1h."""
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?|inf)\s*(ms|s|min|h)?", text.strip())
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time: give seconds, or such as 500ms, 90s, 15min, 1h")
-    return float(match[1]) * {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}[match[2] or "s"]
+class SpanType(click.ParamType[float]):
+    """Seconds, or such as 500ms, 90s, 15min, 1h."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return seconds.
+
+        Raises:
+            click.BadParameter: it is no time.
+        """
+        if isinstance(value, int | float):
+            return float(value)
+        match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?|inf)\s*(ms|s|min|h)?", value.strip())
+        if match is None:
+            self.fail(f"{value!r} is no time: give seconds, or such as 500ms, 90s, 15min, 1h", param, ctx)
+        return float(match[1]) * {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}[match[2] or "s"]
 
 
-def names(text: str) -> tuple[str, ...]:
-    """Return names that are separated by commas."""
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+class NamesType(click.ParamType[tuple[str, ...]]):
+    """Names that are separated by commas."""
+
+    name = "names"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """Return them."""
+        if isinstance(value, tuple):
+            return value
+        return tuple(name.strip() for name in value.split(",") if name.strip())
 
 
-def positive(text: str) -> int:
-    """Return a whole number, 1 or more."""
-    if not (number := count(text)):
-        raise argparse.ArgumentTypeError("it must be at least 1")
-    return number
+class AmountType(click.FloatRange):
+    """An amount of money: finite, 0 or more."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return it.
+
+        Raises:
+            click.BadParameter: it is none.
+        """
+        number: float = super().convert(value, param, ctx)
+        if not number < float("inf"):
+            self.fail(f"{value!r} is no amount", param, ctx)
+        return number
 
 
-def count(text: str) -> int:
-    """Return a whole number, 0 or more."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number, 0 or more")
-    return int(text)
+SPAN = SpanType()
+NAMES = NamesType()
+AMOUNT = AmountType(min=0)

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..types.chunk import Chunk
 from ..types.prediction import Prediction
-from .target import print_json, print_line, print_piece
+from .printing import print_json, print_line, print_piece
 
 
 def print_result(result: Any, *, as_json: bool) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
+import dataclasses
 import ipaddress
 import os
 import re
@@ -13,13 +13,18 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import click
+
 from .. import defaults
 from ..errors import InvalidInput, SettingsError, SignatureError, UnknownName
 from ..programs.options.routing import GENERAL_POOL
+from .command_refusal import refused
 from .exit_codes import FAILED, OK
-from .run_command import refused
+from .option_types import AMOUNT, POSITIVE, SPAN
+from .printing import print_json, print_line
+from .program_choice import PROGRAM, ProgramChoice
+from .shared_options import command, gathered
 from .shell_program import find_modules_of, named_program, own_settings
-from .target import print_line
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -31,7 +36,67 @@ TOKEN_MOST: Final = 4096  # bytes of a file with a token
 _NAMED: Final = re.compile(r"([A-Za-z][A-Za-z0-9_-]*)=(.+)", re.DOTALL)
 
 
-def serve(options: argparse.Namespace) -> int:
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ServeOptions(ProgramChoice):
+    """What `dspex serve` is told; `timeout` is the most that a request may take."""
+
+    program: str | None = None
+    programs: tuple[str, ...]
+    host: str
+    port: int
+    token_file: str | None
+    open: bool
+    mcp: bool
+    mcp_stdio: bool
+    budget_usd: float | None
+    budget_tokens: int | None
+    budget_requests: int | None
+    request_limit: int | None
+    batch_limit: int | None
+    body_limit: int | None
+    grace: float | None
+    log_level: str
+    as_json: bool
+
+
+@command("serve", more="With --json it prints where it listens as JSON.")
+@click.argument("programs", metavar="[NAME=]PROGRAM...", nargs=-1, required=True, help=PROGRAM)
+@click.option("--host", default="127.0.0.1", metavar="ADDRESS", help="Where it listens (default: 127.0.0.1).")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8000, metavar="N", help="Default: 8000; 0 is any that is free."
+)
+@click.option(
+    "--token-file",
+    metavar="FILE",
+    help="What requests must send as a bearer token; '-' is standard input (default: $DSPEX_SERVE_TOKEN).",
+)
+@click.option("--open", is_flag=True, help="Serve whoever reaches an address that is not loopback.")
+@click.option("--mcp", is_flag=True, help="Serve them as MCP tools at /mcp too.")
+@click.option("--mcp-stdio", is_flag=True, help="As MCP tools on standard input and output instead.")
+@click.option("--timeout", type=SPAN, metavar="S", help="That a request may take at most (default: 120).")
+@click.option("--budget-usd", type=AMOUNT, metavar="N", help="Dollars that a request may spend at most.")
+@click.option("--budget-tokens", type=POSITIVE, metavar="N", help="Tokens, likewise.")
+@click.option("--budget-requests", type=POSITIVE, metavar="N", help="Requests to models, likewise.")
+@click.option("--request-limit", type=POSITIVE, metavar="N", help="Requests at a time (default: 1000).")
+@click.option("--batch-limit", type=POSITIVE, metavar="N", help="Rows of a batch (default: 100).")
+@click.option("--body-limit", type=POSITIVE, metavar="BYTES", help="Of a request's body (default: 1048576).")
+@click.option("--grace", type=SPAN, metavar="S", help="For running requests at a stop (default: the pool's).")
+@click.option(
+    "--init",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="An argument of its constructor; JSON, or else text; may be given several times.",
+)
+@click.option("--signature", metavar="TEXT", help="What a module takes and gives: 'question -> answer'.")
+@click.option("--kind", metavar="KIND", help="Of a signature: predict (the default), chain_of_thought, ...")
+@click.option("--lm", metavar="MODEL", help="The language model.")
+@click.option("--adapter", metavar="NAME", help="Chat, json, xml, ...")
+@click.option("--config", metavar="FILE", type=click.Path(), help="Settings of its workers (default: $DSPEX_CONFIG).")
+@click.option(
+    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", help="Default: info."
+)
+@gathered(ServeOptions, "options")
+def serve(options: ServeOptions) -> int:
     """Serve until SIGTERM or SIGINT; 0 if every request that ran then came to its end."""
     from ..serving.asgi import require_installed
     from .process_privacy import hide_from_workers
@@ -44,13 +109,13 @@ def serve(options: argparse.Namespace) -> int:
         try:
             programs = _programs(options)
         except (InvalidInput, SignatureError, UnknownName) as error:
-            return refused(options, error)
+            raise refused(error) from error
         if options.mcp_stdio:
             return _serve_stdio(_application(options, programs, token=None, hosts=None, mcp=True))
         return _serve_http(options, programs)
 
 
-def _serve_http(options: argparse.Namespace, programs: dict[str, Program[Any]]) -> int:
+def _serve_http(options: ServeOptions, programs: dict[str, Program[Any]]) -> int:
     from ..serving.access_gate import LOOPBACK
     from ..serving.http_server import address_of, bound
     from ..serving.http_server import serve as serve_http
@@ -66,8 +131,15 @@ def _serve_http(options: argparse.Namespace, programs: dict[str, Program[Any]]) 
     hosts = LOOPBACK if token is None and is_local else None
     app = _application(options, programs, token=token, hosts=hosts, mcp=options.mcp)
     with contextlib.closing(bound(options.host, options.port)) as listener:
-        told = f"serving {', '.join(programs)} at {address_of(listener)}, pid {os.getpid()}"
-        cut = serve_http(app, listener, grace=_grace(options), on_ready=lambda: print_line(told))
+        address = address_of(listener)
+
+        def told() -> None:
+            if options.as_json:
+                print_json({"programs": [*programs], "address": address, "pid": os.getpid()}, indent=None)
+            else:
+                print_line(f"serving {', '.join(programs)} at {address}, pid {os.getpid()}")
+
+        cut = serve_http(app, listener, grace=_grace(options), on_ready=told)
     return FAILED if cut else OK
 
 
@@ -80,7 +152,7 @@ def _serve_stdio(app: Starlette) -> int:
     return OK
 
 
-def _application(options: argparse.Namespace, programs: dict[str, Program[Any]], **how: Any) -> Starlette:
+def _application(options: ServeOptions, programs: dict[str, Program[Any]], **how: Any) -> Starlette:
     from ..serving.asgi import asgi
 
     names = ("budget_usd", "budget_tokens", "budget_requests", "request_limit", "batch_limit", "body_limit")
@@ -91,7 +163,7 @@ def _application(options: argparse.Namespace, programs: dict[str, Program[Any]],
 
 
 @contextlib.contextmanager
-def _own_workers(options: argparse.Namespace) -> Generator[None]:
+def _own_workers(options: ServeOptions) -> Generator[None]:
     """Use workers of this command's own in the block; they are started when the application is, and end with it."""
     defaults.configure(config=own_settings(options, None), lm=options.lm)
     try:
@@ -101,7 +173,7 @@ def _own_workers(options: argparse.Namespace) -> Generator[None]:
         defaults.release_client()
 
 
-def _programs(options: argparse.Namespace) -> dict[str, Program[Any]]:
+def _programs(options: ServeOptions) -> dict[str, Program[Any]]:
     """Return the programs by the names under which they are served."""
     from ..serving.asgi import own_name
 
@@ -112,7 +184,7 @@ def _programs(options: argparse.Namespace) -> dict[str, Program[Any]]:
         named = _NAMED.fullmatch(text)
         what = named[2] if named else text
         find_modules_of(what)
-        program = named_program(argparse.Namespace(**{**vars(options), "program": what, "timeout": None}))
+        program = named_program(dataclasses.replace(options, program=what, timeout=None))
         name = named[1] if named else own_name(program)
         if name in found:
             raise InvalidInput(f"Two programs would be served as {name!r}: write NAME={what}.")
@@ -120,7 +192,7 @@ def _programs(options: argparse.Namespace) -> dict[str, Program[Any]]:
     return found
 
 
-def _token(options: argparse.Namespace) -> str | None:
+def _token(options: ServeOptions) -> str | None:
     """Return the token of a file, or of the environment: a command line is there for all to see."""
     from ..serving.access_gate import checked_token
 
@@ -146,7 +218,7 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _grace(options: argparse.Namespace) -> float:
+def _grace(options: ServeOptions) -> float:
     """Return --grace, else the grace of the pool that runs programs."""
     if options.grace is not None:
         return float(options.grace)

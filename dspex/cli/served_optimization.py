@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,11 @@ from ..errors import InvalidInput, SettingsError
 from .data_file import read_data
 from .event_lines import event_text
 from .exit_codes import FAILED, INTERRUPTED, OK
+from .job_options import OptimizeChoice
 from .named_values import read_words
+from .printed_units import span
+from .printing import print_error, print_json, print_line
 from .shell_program import is_file, named_program, signature_rules
-from .status_command import span
-from .target import print_error, print_json, print_line
 
 SHOWN = frozenset({
     "queued", "running", "stage", "candidate", "warning", "cancelling", "worker_died", "resumed", "done", "failed",
@@ -24,17 +24,17 @@ SHOWN = frozenset({
 })  # fmt: skip
 
 
-def optimize_served(options: argparse.Namespace, own: dict[str, Any], budget: Any) -> int:
+def optimize_served(options: OptimizeChoice, own: dict[str, Any], budget: Any) -> int:
     """Start the job, show what happens, and save its best; Ctrl-C ends it.
 
     Raises:
         SettingsError, InvalidInput, UnknownName: it cannot be; nothing was paid.
         NotRunning, TooManyClients: no service answers there, or has a place.
     """
-    _require_served(options)
-    given = _request(options, own, budget)
-    with connect(options.socket, name=options.name) as client:
-        job = client.optimize(options.program, given.pop("trainset"), **given)
+    program, file = _required(options)
+    given = _request(options, own, budget, file)
+    with connect(options.target.socket, name=options.target.name) as client:
+        job = client.optimize(program, given.pop("trainset"), **given)
         code = OK
         try:
             _follow(job, is_quiet=options.quiet)
@@ -47,8 +47,8 @@ def optimize_served(options: argparse.Namespace, own: dict[str, Any], budget: An
         return code if code or row["state"] == "done" else FAILED
 
 
-def _require_served(options: argparse.Namespace) -> None:
-    """Check that all that is given is a service's to heed.
+def _required(options: OptimizeChoice) -> tuple[str, str]:
+    """Return the program's name and the file of its rows, once all that is given is a service's to heed.
 
     Raises:
         SettingsError, InvalidInput: something is not.
@@ -60,14 +60,16 @@ def _require_served(options: argparse.Namespace) -> None:
         raise SettingsError("--report is of this command's own jobs: a service keeps what it tells of.", key="report")
     if options.resume:
         raise SettingsError("--resume is for a journal of this command: a service resumes by itself.", key="resume")
-    for word, said in (("PROGRAM", options.program), ("FILE", options.data)):
-        if said is None:
-            raise InvalidInput(f"{word} is missing: dspex optimize PROGRAM FILE --metric METRIC.")
-    if is_file(options.program) or options.program.endswith(".json") or is_file(options.metric or ""):
+    program, file = options.program, options.data
+    if program is None or file is None:
+        word = "PROGRAM" if program is None else "FILE"
+        raise InvalidInput(f"{word} is missing: dspex optimize PROGRAM FILE --metric METRIC.")
+    if is_file(program) or program.endswith(".json") or is_file(options.metric or ""):
         raise InvalidInput("A service runs what its pool's imports name: write package.module:Class, not a file.")
+    return program, file
 
 
-def _request(options: argparse.Namespace, own: dict[str, Any], budget: Any) -> dict[str, Any]:
+def _request(options: OptimizeChoice, own: dict[str, Any], budget: Any, file: str) -> dict[str, Any]:
     init = {name: value.read(as_text=False) for name, value in read_words(options.init, what="argument").items()}
     given = {
         "options": own or None,
@@ -81,15 +83,15 @@ def _request(options: argparse.Namespace, own: dict[str, Any], budget: Any) -> d
         "budget": budget,
         "metric": options.metric,
         "optimizer": options.optimizer or "miprov2",
-        "trainset": _rows(options, options.data),
+        "trainset": _rows(options, file),
         "valset": None if options.val is None else _rows(options, options.val),
     }
     return {name: value for name, value in given.items() if value is not None or name in ("metric", "valset")}
 
 
-def _rows(options: argparse.Namespace, path: str) -> list[dict[str, Any]]:
+def _rows(options: OptimizeChoice, path: str) -> list[dict[str, Any]]:
     data = read_data(path, options.limit)
-    if "->" not in options.program:
+    if "->" not in (options.program or ""):
         return [dict(row.fields) for row in data.rows]
     rules = signature_rules(named_program(options))
     return data.examples(list(options.inputs) or [name for name in rules.names if name in rules.required], rules)
@@ -101,12 +103,12 @@ def _follow(job: ClientJob, *, is_quiet: bool) -> None:
             print_error(f"{job.id}: {event['kind']} {event_text(event)}".rstrip())
 
 
-def _print(options: argparse.Namespace, row: dict[str, Any], document: dict[str, Any] | None) -> None:
+def _print(options: OptimizeChoice, row: dict[str, Any], document: dict[str, Any] | None) -> None:
     """Print what came of it; the program goes to the file, or to standard output."""
     saved = options.output if document is not None else None
     if document is not None and saved is not None:
         Path(saved).write_text(json.dumps(document, ensure_ascii=False, indent=2), encoding="utf-8")
-    if options.json:
+    if options.as_json:
         print_json({**row, "output": saved, **({} if saved else {"program": document})})
         return
     if document is not None and saved is None:

@@ -5,7 +5,6 @@ Programs are described in this process and run over there; keys and settings are
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from ..programs.options.routing import GENERAL_POOL
 from ..programs.worker import worker_answers
 from ..programs.worker.sent_adapter import told_adapter
 from ..types.prediction import Prediction
+from .program_choice import ProgramChoice
 from .shell_program import InputRules, described_rules, is_file, named_program, signature_rules
 
 if TYPE_CHECKING:
@@ -85,21 +85,21 @@ class ServedProgram:
 
 
 @contextlib.contextmanager
-def served_program(options: argparse.Namespace) -> Generator[ServedProgram]:
+def served_program(choice: ProgramChoice) -> Generator[ServedProgram]:
     """Yield the program that the options name, over a connection to the service that they name.
 
     Raises:
         SettingsError, InvalidInput: something was given that only workers of this process can heed.
         NotRunning, TooManyClients: nobody answers there, or has a place.
     """
-    if options.config is not None:
+    if choice.config is not None:
         raise SettingsError("--config is for workers of this command's own: a service has its settings.", key="config")
-    if is_file(options.program):
+    if is_file(choice.program or ""):
         raise InvalidInput(
-            f"{options.program!r} is a file; a service runs what its pool's imports name: write package.module:Class."
+            f"{choice.program!r} is a file; a service runs what its pool's imports name: write package.module:Class."
         )
-    program = named_program(options)
-    with connect(options.socket, name=options.name) as client:
+    program = named_program(choice)
+    with connect(choice.target.socket, name=choice.target.name) as client:
         if GENERAL_POOL not in client.pools:
             raise SettingsError(f"The service has no pool {GENERAL_POOL!r}, in which programs run.", key="pools")
-        yield ServedProgram(client, program, options.lm or DEFAULT, str(client.greeting.get("name") or GENERAL_POOL))
+        yield ServedProgram(client, program, choice.lm or DEFAULT, str(client.greeting.get("name") or GENERAL_POOL))

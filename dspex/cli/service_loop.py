@@ -1,6 +1,7 @@
 """Run a supervisor as a service: readiness, reloads, a warm stop, a cold one.
 
     SIGTERM, SIGINT   the first: a warm stop: no new calls, running ones go on for the grace; the second: a cold one
+    a client's restart  a warm stop, after which `wants_restart` is true; a stop that comes later undoes that
     a client's stop   a warm stop within its grace; one that comes again changes the grace only if it has one
     SIGUSR1           open the log file anew: somebody has moved it
     SIGHUP            read the settings again and replace the workers one by one; on an error everything stays as it was
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
+from ..config import load
 from ..control.warm_stop import StopRequest, finish_calls, grace_of, in_flight
 from ..errors import DspexError, ResourceExhausted
 from .exit_codes import FAILED, OK
@@ -43,6 +45,7 @@ class LoopEvent:
     kind: str  # "stop", "reload", "reloaded", "reopen", "ready", "failed"
     request: StopRequest = StopRequest(None)
     source: str = ""  # who asked for it, for the log
+    restarts: bool = False  # the process is to begin anew after the stop
     error: BaseException | None = None
 
 
@@ -67,10 +70,20 @@ class ServiceLoop:
         self._notifier = Notifier()
         self._is_reloading = False
         self._wants_reload = False
+        self.wants_restart = False  # once `run` has returned
 
     def ask_to_stop(self, grace: float | None) -> None:
         """Stop warmly within `grace` seconds (None: as configured); from any thread, and any number of times."""
         self._events.put(LoopEvent("stop", StopRequest(grace), "a client's request"))
+
+    def ask_to_restart(self, grace: float | None) -> None:
+        """Stop as `ask_to_stop` does, and begin anew; from any thread.
+
+        Raises:
+            SettingsError: the settings have become wrong: nothing happens.
+        """
+        load(self._source)
+        self._events.put(LoopEvent("stop", StopRequest(grace), "a client's request to restart", restarts=True))
 
     def run(self, service: Service) -> int:
         """Run; returns the exit code: 0 if every call that ran at the stop came to its end, else 1.
@@ -127,6 +140,7 @@ class ServiceLoop:
 
     def _stop_warmly(self, event: LoopEvent) -> int:
         """Take no new calls and wait for those that run; return how many are cut."""
+        self.wants_restart = event.restarts
         self._notifier.send("STOPPING=1", "STATUS=finishing the running calls")
         grace = grace_of(self._supervisor, event.request.grace, self._grace)
         logger.info("stopping on %s: %d calls are running, grace %g s", event.source, self._in_flight(), grace)
@@ -143,6 +157,7 @@ class ServiceLoop:
         if again is None or again.kind != "stop":
             return None
         logger.info("asked to stop again, by %s", again.source)
+        self.wants_restart = self.wants_restart and again.restarts
         return again.request
 
     def _in_flight(self) -> int:

@@ -6,7 +6,6 @@ the file that was named), unless Python runs with -P or PYTHONSAFEPATH; and what
 
 from __future__ import annotations
 
-import argparse
 import ast
 import contextlib
 import logging
@@ -23,6 +22,8 @@ from .. import defaults
 from ..config import Config, PoolConfig, load
 from ..errors import InvalidInput
 from .named_values import NamedValue, read_words
+from .program_choice import ProgramChoice
+from .shell_command import said_of
 
 if TYPE_CHECKING:
     from ..programs.calling.program import Program
@@ -96,28 +97,29 @@ def described_rules(described: Mapping[str, Any]) -> InputRules:
 
 
 @contextlib.contextmanager
-def own_program(options: argparse.Namespace, *, size: int | None = 1) -> Generator[Program[Any]]:
+def own_program(choice: ProgramChoice, *, size: int | None = 1) -> Generator[Program[Any]]:
     """Yield the program; what it starts has ended after the block. `size`: of the pool where no settings say it.
 
     Raises:
         SettingsError, InvalidInput, UnknownName, SignatureError: it cannot be made.
     """
-    with own_workers(options, size=size):
-        yield named_program(options)
+    with own_workers(choice, size=size):
+        yield named_program(choice)
 
 
 @contextlib.contextmanager
-def own_workers(options: argparse.Namespace, *, size: int | None = 1, optimizes: bool = False) -> Generator[None]:
+def own_workers(choice: ProgramChoice, *, size: int | None = 1, optimizes: bool = False) -> Generator[None]:
     """Use workers of this command's own in the block, and end them after it; `optimizes`: also those of optimizers.
 
     Raises:
         SettingsError: they cannot be.
     """
-    if options.program is not None:
-        find_modules_of(options.program)
-    defaults.configure(config=own_settings(options, size, optimizes=optimizes), lm=options.lm)
+    if choice.program is not None:
+        find_modules_of(choice.program)
+    said = said_of()
+    defaults.configure(config=own_settings(choice, size, optimizes=optimizes), lm=choice.lm)
     try:
-        with _output_of_workers(is_quiet=not options.debug):
+        with _output_of_workers(is_quiet=not (said.is_debug or said.is_verbose)):
             yield
     finally:
         defaults.stop_default_supervisor()
@@ -141,7 +143,7 @@ def _output_of_workers(*, is_quiet: bool) -> Generator[None]:
         output.propagate = True
 
 
-def named_program(options: argparse.Namespace) -> Program[Any]:
+def named_program(choice: ProgramChoice) -> Program[Any]:
     """Return the program that the options name; nothing is imported or started.
 
     Raises:
@@ -151,21 +153,21 @@ def named_program(options: argparse.Namespace) -> Program[Any]:
     from ..programs.factories.program_factories import predictor
     from ..programs.modules.module import module
 
-    what: str = options.program
-    init = {name: value.read(as_text=False) for name, value in read_words(options.init, what="argument").items()}
-    how: dict[str, Any] = {"adapter": options.adapter, "timeout": options.timeout}
+    what = choice.program or ""
+    init = {name: value.read(as_text=False) for name, value in read_words(choice.init, what="argument").items()}
+    how: dict[str, Any] = {"adapter": choice.adapter, "timeout": choice.timeout}
     how = {name: value for name, value in how.items() if value is not None}
     if "->" in what:
-        if options.signature is not None:
+        if choice.signature is not None:
             raise InvalidInput(f"{what!r} is a signature itself: leave --signature out.")
-        return predictor(options.kind or "predict", what, **how, **init)
-    if options.kind is not None:
+        return predictor(choice.kind or "predict", what, **how, **init)
+    if choice.kind is not None:
         raise InvalidInput(f"--kind is for a signature, and {what!r} is none.")
     if what.endswith(".json"):
-        _refuse("A saved program", {"--init": options.init, "--signature": options.signature})
+        _refuse("A saved program", {"--init": choice.init, "--signature": choice.signature})
         program: Program[Any] = load_saved(what).program
         return program.using(**how) if how else program
-    return module(module_path(what), signature=options.signature, **how, **init)
+    return module(module_path(what), signature=choice.signature, **how, **init)
 
 
 def _refuse(what: str, given: Mapping[str, Any]) -> None:
@@ -174,13 +176,13 @@ def _refuse(what: str, given: Mapping[str, Any]) -> None:
             raise InvalidInput(f"{what} takes no {option}.")
 
 
-def own_settings(options: argparse.Namespace, size: int | None, *, optimizes: bool = False) -> Config:
+def own_settings(choice: ProgramChoice, size: int | None, *, optimizes: bool = False) -> Config:
     """Return the settings of a command's own workers: of a file, or of the pools that it needs.
 
     Raises:
         SettingsError: they cannot be.
     """
-    source = options.config or os.environ.get("DSPEX_CONFIG") or None
+    source = choice.config or os.environ.get("DSPEX_CONFIG") or None
     config = load(source)
     if source is not None:
         return config

@@ -6,7 +6,6 @@ handlers and a log handler: the library does neither.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import functools
 import json
@@ -17,8 +16,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import click
 
 from dspex_worker.process_title import set_title
 
@@ -27,7 +29,10 @@ from ..control import run_files
 from ..errors import SettingsError
 from ..lm.redaction import redact
 from .exit_codes import FAILED, OK, USAGE
-from .target import print_error, print_line, socket_of
+from .option_types import POSITIVE, SPAN
+from .printing import print_error, print_line
+from .shared_options import command, gathered, target_options
+from .target import Target
 
 if TYPE_CHECKING:
     from ..pools.supervisor import Supervisor
@@ -39,9 +44,45 @@ REPORT_MOST = 2000  # characters of an error: whole in what a pipe takes at once
 logger = logging.getLogger("dspex")
 
 
-def start(options: argparse.Namespace) -> int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartOptions:
+    """What `dspex start` is told; `report_fd`: where the command that started it waits for a word."""
+
+    config: str | None
+    lm: str | None
+    foreground: bool
+    grace: float | None
+    max_clients: int | None
+    log_file: str | None
+    log_level: str
+    report_fd: int
+    as_json: bool
+    target: Target
+
+
+@command("start")
+@target_options
+@click.option("--config", metavar="FILE", type=click.Path(), help="Settings file (default: $DSPEX_CONFIG, else none).")
+@click.option("--lm", metavar="MODEL", help="The default language model, such as openai/gpt-4o-mini.")
+@click.option(
+    "--foreground/--daemon",
+    "foreground",
+    default=True,
+    help="Stay in this terminal (the default), or return once it is ready; then it logs to a file.",
+)
+@click.option("--grace", type=SPAN, metavar="S", help="For running calls at a stop (default: the pools').")
+@click.option(
+    "--max-clients", type=POSITIVE, metavar="N", help="Connected at once (default: [control] max_clients, else 64)."
+)
+@click.option("--log-file", metavar="PATH", type=click.Path(), help="Log there, not to standard error; see [log].")
+@click.option(
+    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
+)
+@click.option("--report-fd", type=int, default=-1, hidden=True)
+@gathered(StartOptions, "options")
+def start(options: StartOptions) -> int:
     """Run until told to stop; with --daemon, start such a process and wait until it is ready."""
-    if options.daemon:
+    if not options.foreground:
         return _start_in_background(options)
     report = StartReport(options.report_fd)
     try:
@@ -79,30 +120,36 @@ class StartReport:
         return True
 
 
-def _run(options: argparse.Namespace, report: StartReport) -> int:
+def _run(options: StartOptions, report: StartReport) -> int:
     from ..control.server import Service
     from ..pools.supervisor import Supervisor
     from ..programs.optimization.job_settings import job_settings
     from ..services.services import services_of
+    from .beginning import Beginning
+    from .control_settings import max_clients
+    from .environment_names import strange_variables
     from .log_file import LogFile, LogSettings
     from .process_privacy import hide_from_workers
     from .service_loop import ServiceLoop
     from .stderr_log import logging_to, stderr_handler
 
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until there is a log to open anew
+    beginning = Beginning()
     hide_from_workers()
     _fill_standard_descriptors()
     if options.report_fd >= 0:
         os.set_inheritable(options.report_fd, False)
     source = options.config or os.environ.get("DSPEX_CONFIG") or None
     config = load(source)
-    most = _max_clients(config, options.max_clients)
+    most = max_clients(config.tables, options.max_clients)
+    for variable in strange_variables(pool.name for pool in config.pools):
+        print_error(str(variable))
     log = LogSettings.of(config.tables, options.log_file)
     jobs = job_settings(config.tables)  # what is wrong there is said now, not when a job begins
     supervisor = Supervisor(config)
     _provide_lm(supervisor, config, options.lm)
-    path = socket_of(options)
-    name = options.name or path.stem
+    path = options.target.path
+    name = options.target.name or path.stem
     set_title(f"dspex: supervisor {name}")
     services_of(supervisor).jobs.starter = functools.partial(_start_job, supervisor)
 
@@ -114,9 +161,20 @@ def _run(options: argparse.Namespace, report: StartReport) -> int:
     handler = stderr_handler() if log.file is None else LogFile(log, log.file)
     reopen = handler.reopen if isinstance(handler, LogFile) else None
     loop = ServiceLoop(supervisor, source=source, grace=options.grace, on_ready=ready, reopen_log=reopen)
-    service = Service(supervisor, path, name=name, kind="service", on_stop=loop.ask_to_stop, max_clients=most)
+    service = Service(
+        supervisor,
+        path,
+        name=name,
+        kind="service",
+        on_stop=loop.ask_to_stop,
+        on_restart=loop.ask_to_restart,
+        max_clients=most,
+    )
     with logging_to(handler, options.log_level):
-        return loop.run(service)
+        code = loop.run(service)
+    if loop.wants_restart:
+        beginning.again()
+    return code
 
 
 def _start_job(supervisor: Supervisor, asked: Mapping[str, Any]) -> WatchedJob:
@@ -156,19 +214,6 @@ def _provide_lm(supervisor: Supervisor, config: Config, model: str | None) -> No
         services.lm_record(lm)
 
 
-def _max_clients(config: Config, wanted: int | None) -> int:
-    """Return --max-clients, else what the [control] table says, else the default."""
-    from ..control.connection_places import MAX_CLIENTS
-
-    table = config.tables.get("control", {})
-    if not isinstance(table, dict) or set(table) - {"max_clients"}:
-        raise SettingsError("The [control] table has one setting: max_clients.", key="control")
-    own = table.get("max_clients", MAX_CLIENTS)
-    if isinstance(own, bool) or not isinstance(own, int) or own < 1:
-        raise SettingsError(f"control.max_clients is {own!r}: it must be 1 or more.", key="control.max_clients")
-    return own if wanted is None else wanted
-
-
 def _fill_standard_descriptors() -> None:
     """Open what the shell closed (`<&-`): else a socket gets the number, and what is printed goes there."""
     for number in range(3):
@@ -181,9 +226,9 @@ def _fill_standard_descriptors() -> None:
 # -- in the background -------------------------------------------------------------------------------------------------
 
 
-def _start_in_background(options: argparse.Namespace) -> int:
+def _start_in_background(options: StartOptions) -> int:
     """Start ourselves anew, detached, and wait for its report: no fork of a process that has threads or a terminal."""
-    path = socket_of(options)
+    path = options.target.path
     run_files.private_directory(path.parent)
     log = _log_of(options) or path.with_suffix(".log")
     reading, writing = os.pipe()
@@ -208,7 +253,7 @@ def _start_in_background(options: argparse.Namespace) -> int:
     return OK
 
 
-def _log_of(options: argparse.Namespace) -> Path | None:
+def _log_of(options: StartOptions) -> Path | None:
     from .log_file import LogSettings
 
     config = load(options.config or os.environ.get("DSPEX_CONFIG") or None)
@@ -239,10 +284,18 @@ def _end_of(code: int | None) -> str:
     return f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
 
 
-def _launch(options: argparse.Namespace, path: Path, log: Path, report: int) -> subprocess.Popen[bytes]:
+def _launch(options: StartOptions, path: Path, log: Path, report: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "dspex.cli", "start", "--foreground", "--socket", str(path)]
-    command += ["--log-file", str(log)]
-    command += ["--name", options.name or path.stem, "--log-level", options.log_level, "--report-fd", str(report)]
+    command += [
+        "--log-file",
+        str(log),
+        "--name",
+        options.target.name or path.stem,
+        "--log-level",
+        options.log_level,
+        "--report-fd",
+        str(report),
+    ]
     for option in ("--config", "--lm", "--grace", "--max-clients"):
         if (value := getattr(options, option[2:].replace("-", "_"))) is not None:
             command += [option, _as_argument(option, value)]

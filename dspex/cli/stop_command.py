@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import math
 import signal
 from pathlib import Path
+
+import click
 
 from ..control.command_client import DirectClient
 from ..control.process_end import ProcessEnd
@@ -13,25 +14,32 @@ from ..control.process_identity import Life
 from ..control.unreachable import explained
 from ..errors import DspexError, NotRunning
 from .exit_codes import FAILED, OK
-from .target import print_line, socket_of
+from .option_types import SPAN
+from .printing import print_json, print_line
+from .shared_options import command, target_options
+from .target import Target
 
 PATIENCE = 30.0  # seconds for the end itself, beyond the grace
 CLOSING = 1.0  # seconds that a process which has closed its socket takes to exit
 
 
-def stop(options: argparse.Namespace) -> int:
+@command("stop")
+@target_options
+@click.option("--grace", type=SPAN, metavar="S", help="For running calls (default: the pools').")
+@click.option("--now", is_flag=True, help="End running calls; kill it if it does not answer.")
+def stop(target: Target, grace: float | None, now: bool, as_json: bool) -> int:
     """Ask it to stop and wait; one that does not accept the request is signalled, with --now killed.
 
     The exit code is 0 only if it is known to have ended, without cutting a call as far as is known.
     """
-    path = socket_of(options)
-    grace = 0.0 if options.now else options.grace
+    path = target.path
+    grace = 0.0 if now else grace
     with ProcessEnd(path) as ending:
         try:
             wait = _ask(ending, path, grace)
         except Exception as error:  # whatever it is: the operator wants it stopped, not an error alone
-            return _stop_by_signal(ending, error, grace=grace, now=options.now)
-        return _report(ending, ending.wait(wait + PATIENCE), wait + PATIENCE)
+            return _stop_by_signal(ending, error, grace=grace, now=now, as_json=as_json)
+        return _report(ending, ending.wait(wait + PATIENCE), wait + PATIENCE, as_json=as_json)
 
 
 def _ask(ending: ProcessEnd, path: Path, grace: float | None) -> float:
@@ -51,7 +59,7 @@ def _longest(client: DirectClient, grace: float | None) -> float:
     return max((limit for limit in limits if math.isfinite(limit)), default=3600.0)
 
 
-def _report(ending: ProcessEnd, life: Life, waited: float) -> int:
+def _report(ending: ProcessEnd, life: Life, waited: float, *, as_json: bool) -> int:
     run = ending.run
     who = f"{run.name} (pid {run.pid})" if run is not None else str(ending.path)
     if life is Life.ALIVE:
@@ -63,13 +71,23 @@ def _report(ending: ProcessEnd, life: Life, waited: float) -> int:
         )
     cut = ending.calls_cut
     if cut is None and ending.has_record:
-        print_line(f"stopped {who}, which did not record whether calls were cut: look into its log")
+        _say(ending, f"stopped {who}, which did not record whether calls were cut: look into its log", as_json=as_json)
         return FAILED
-    print_line(f"stopped {who}" + (f"; {cut} call(s) were running and have been cut" if cut else ""))
+    _say(ending, f"stopped {who}" + (f"; {cut} call(s) were running and have been cut" if cut else ""), as_json=as_json)
     return FAILED if cut else OK
 
 
-def _stop_by_signal(ending: ProcessEnd, error: Exception, *, grace: float | None, now: bool) -> int:
+def _say(ending: ProcessEnd, text: str, *, as_json: bool, by: str = "request") -> None:
+    """Print what became of it; `by`: its request, or the signal that ended it."""
+    if not as_json:
+        print_line(text)
+        return
+    run = ending.run
+    who = {"name": run.name, "pid": run.pid} if run is not None else {"name": None, "pid": None}
+    print_json({**who, "socket": str(ending.path), "ended_by": by, "calls_cut": ending.calls_cut})
+
+
+def _stop_by_signal(ending: ProcessEnd, error: Exception, *, grace: float | None, now: bool, as_json: bool) -> int:
     """It does not accept the request: signal exactly that process, through a descriptor that no other can have.
 
     Raises:
@@ -79,7 +97,7 @@ def _stop_by_signal(ending: ProcessEnd, error: Exception, *, grace: float | None
     if run is None or (ending.life is Life.GONE and isinstance(error, NotRunning)):
         raise error
     if isinstance(error, NotRunning) and ending.wait(CLOSING) is Life.GONE:  # it was about to end
-        return _report(ending, Life.GONE, CLOSING)
+        return _report(ending, Life.GONE, CLOSING, as_json=as_json)
     if run.kind == "embedded":
         raise DspexError(
             f"Process {run.pid} is a host application and did not accept the request to stop ({error}). End that "
@@ -91,14 +109,16 @@ def _stop_by_signal(ending: ProcessEnd, error: Exception, *, grace: float | None
         raise DspexError(
             f"Process {run.pid} did not end within {wait:g} s of a signal ({error}); use --now."
         ) from error
-    return _report_signalled(ending, error, now=now)
+    return _report_signalled(ending, error, now=now, as_json=as_json)
 
 
-def _report_signalled(ending: ProcessEnd, error: Exception, *, now: bool) -> int:
+def _report_signalled(ending: ProcessEnd, error: Exception, *, now: bool, as_json: bool) -> int:
     run, cut = ending.run, ending.calls_cut
     who = f"{run.name} (pid {run.pid})" if run is not None else str(ending.path)
     if now:
-        print_line(f"killed {who}, which did not accept the request to stop ({error}); calls that it ran are lost")
+        text = f"killed {who}, which did not accept the request to stop ({error}); calls that it ran are lost"
+        _say(ending, text, as_json=as_json, by="SIGKILL")
         return FAILED
-    print_line(f"stopped {who} by a signal ({error})" + (f"; {cut} call(s) have been cut" if cut else ""))
+    text = f"stopped {who} by a signal ({error})" + (f"; {cut} call(s) have been cut" if cut else "")
+    _say(ending, text, as_json=as_json, by="SIGTERM")
     return FAILED if cut is None or cut else OK

@@ -57,13 +57,18 @@ class Handlers:
         lines: EventLog,
         facts: Callable[[], ServiceFacts],
         on_stop: Callable[[float | None], None],
+        on_restart: Callable[[float | None], None] | None = None,
     ) -> None:
-        """`on_stop(grace)` is called when the client wants the supervisor to stop; it must not block."""
+        """`on_stop(grace)` is called when the client wants the supervisor to stop; it must not block.
+
+        So is `on_restart`, where the process can begin anew.
+        """
         self._supervisor = supervisor
         self._event_log = events
         self._lines = lines
         self._facts = facts
         self._on_stop = on_stop
+        self._on_restart = on_restart
         self._client = client
         self.role: str = Role.CLIENT
         self._following = Following()
@@ -253,6 +258,13 @@ class Handlers:
         self._on_stop(request_fields.seconds(fields, "grace"))
         return {"pid": run.pid, "kind": run.kind}
 
+    async def _restart(self, fields: Fields) -> dict[str, Any]:
+        run = self._facts().run
+        if self._on_restart is None:
+            raise UsageError(f"Process {run.pid} is a host application: restart that itself.")
+        self._on_restart(request_fields.seconds(fields, "grace"))
+        return {"pid": run.pid, "kind": run.kind}
+
 
 _ANSWERS: Final[dict[str, Callable[[Handlers, Fields], Awaitable[Any]]]] = {
     Verb.STATUS: Handlers._status,
@@ -261,6 +273,7 @@ _ANSWERS: Final[dict[str, Callable[[Handlers, Fields], Awaitable[Any]]]] = {
     Verb.OPEN_SESSION: Handlers._open_session,
     Verb.CLOSE_SESSION: Handlers._close_session,
     Verb.STOP: Handlers._stop,
+    Verb.RESTART: Handlers._restart,
 }
 _STREAMS: Final[dict[str, Callable[[Handlers, Fields], AsyncGenerator[Chunk, None]]]] = {
     Verb.STREAM: Handlers._stream,

@@ -135,6 +135,16 @@ class OperatorClient(ABC):
         answer: dict[str, Any] = self.ask(Verb.STOP, {"grace": grace})
         return answer
 
+    def restart(self, grace: float | None = None) -> dict[str, Any]:
+        """Ask a service to finish its calls and begin anew as it was started; returns at once with its {pid, kind}.
+
+        Raises:
+            UsageError: it is a host application.
+            SettingsError: its settings have become wrong: it goes on as it is.
+        """
+        answer: dict[str, Any] = self.ask(Verb.RESTART, {"grace": grace})
+        return answer
+
     def _limit_of(self, fields: Fields) -> float:
         """Return how long a call may take: its own timeout, else the one that its pool had at the hello."""
         timeout = fields.get("timeout")
@@ -147,3 +157,8 @@ class OperatorClient(ABC):
         except (InterruptedCall, NotRunning):
             return False
         return True
+
+
+def patience(timeout: float | None) -> float:
+    """Return how long to wait for an answer that the supervisor gives within `timeout` seconds."""
+    return math.inf if timeout is None else timeout + MARGIN

@@ -63,6 +63,7 @@ class Verb:
     DRAIN: Final = "drain"
     FORGIVE: Final = "forgive"
     STOP: Final = "stop"
+    RESTART: Final = "restart"
     EVENTS: Final = "events"
     CALLS: Final = "calls"
     CANCEL_CALL: Final = "call.cancel"

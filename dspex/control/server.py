@@ -52,15 +52,20 @@ class Service:
         name: str = run_files.DEFAULT_NAME,
         kind: str = "embedded",
         on_stop: Callable[[float | None], None] | None = None,
+        on_restart: Callable[[float | None], None] | None = None,
         max_clients: int = MAX_CLIENTS,
     ) -> None:
-        """`on_stop(grace)` is called when a client asks to stop, and must not block; else `EmbeddedStop` does it."""
+        """`on_stop(grace)` is called when a client asks to stop, and must not block; else `EmbeddedStop` does it.
+
+        `on_restart(grace)`, likewise, is for a process that exists for this service alone.
+        """
         self.supervisor = supervisor
         self.path = _path(path, name)
         self.run = run_files.new_run_file(name, self.path, kind)
         self.max_clients = max_clients
         self.events = EventLog()
         self.lines = EventLog(least=logging.INFO, count=LINES)
+        self._on_restart = on_restart
         self._on_stop = (
             on_stop
             or EmbeddedStop(supervisor, record_end=self.record_end, close=self.close, report=self._report_error).request
@@ -215,7 +220,13 @@ class Service:
             client=client,
             is_on_reserve=is_on_reserve,
             handlers=Handlers(
-                client, self.supervisor, self.events, lines=self.lines, facts=self._facts, on_stop=self._on_stop
+                client,
+                self.supervisor,
+                self.events,
+                lines=self.lines,
+                facts=self._facts,
+                on_stop=self._on_stop,
+                on_restart=self._on_restart,
             ),
             resources=self._resources,
         )

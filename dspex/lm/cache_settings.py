@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..errors import SettingsError
+from ..errors import SettingsError, UnknownName
 from .cache import Cache
 
 if TYPE_CHECKING:
@@ -38,9 +38,11 @@ def cache_of_tables(tables: Mapping[str, Any]) -> Cache | None:
     table = tables.get("cache")
     if table is None:
         return None
-    if not isinstance(table, dict) or table.keys() - set(NAMES):
-        odd = f", not {', '.join(sorted(table.keys() - set(NAMES)))}" if isinstance(table, dict) else ""
-        raise SettingsError(f"The [cache] table takes {', '.join(NAMES)}{odd}.", key="cache")
+    if not isinstance(table, dict):
+        raise SettingsError(f"The [cache] table takes {', '.join(NAMES)}.", key="cache")
+    for name in table:
+        if name not in NAMES:
+            raise SettingsError(str(UnknownName("setting", name, NAMES, where="[cache]")), key=f"cache.{name}")
     return Cache(**table)
 
 

@@ -7,10 +7,11 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
-from dspex.cli.parser import parser
 from dspex.testing import FakeLM
+from tests.support.command_words import read_words
 from tests.support.docs import pages, scripted_model
 from tests.support.docs.pages import Block
 from tests.support.docs.reader import Reader, left_in
@@ -96,6 +97,6 @@ def command_lines(block: Block) -> list[list[str]]:
 def parse(words: list[str]) -> None:
     """Parse the words as `dspex` would; `--help` and `--version` end well."""
     try:
-        parser().parse_args(words)
-    except SystemExit as end:
-        assert end.code == 0, words
+        read_words(words)
+    except click.exceptions.Exit as end:
+        assert end.exit_code == 0, words

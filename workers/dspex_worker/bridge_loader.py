@@ -11,7 +11,7 @@ from types import CodeType, ModuleType
 
 from . import own_imports
 from .bridge import Bridge, Settings
-from .builtin_commands import echo, ping
+from .builtin_commands import echo, lister, ping
 
 
 def load_bridge(settings: Settings) -> Bridge:
@@ -69,6 +69,6 @@ class _FromSource(SourceFileLoader):
 
 
 def _add_builtin_commands(bridge: Bridge) -> None:
-    for name, function in (("ping", ping), ("echo", echo)):
+    for name, function in (("ping", ping), ("echo", echo), ("commands", lister(bridge))):
         if name not in bridge.commands:
             bridge.command(name, cancel_safe=True)(function)

@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
-import argparse
-import sys
+from collections.abc import Sequence
 
 from ..errors import UnknownName
 from ..scorecard.card import REPEATS, Scorecard, load
 from ..scorecard.report import block, document, noise, summary
 from ..scorecard.scoring import Cell, Mark
-from .exit_codes import FAILED, OK, USAGE
-from .target import print_json, print_line
+from .command_refusal import refused
+from .exit_codes import FAILED, OK
+from .printing import print_json, print_line
 
 OWN = "dspex"
 
 
-def chaos(options: argparse.Namespace) -> int:
-    """Run it and print each case as it is done; the exit code is 1 if this pool failed one."""
-    repeats = options.repeats or (1 if options.quick else REPEATS)
+def run_chaos(*, quick: bool, repeats: int | None, cases: Sequence[str], peers: Sequence[str], as_json: bool) -> int:
+    """Run it and print each case as it is done; the exit code is 1 if this pool failed one.
+
+    Raises:
+        CommandRefusal: there is no such case or pool.
+    """
     try:
-        card = Scorecard.of(options.peers, options.cases, repeats)
+        card = Scorecard.of(tuple(peers), tuple(cases), repeats or (1 if quick else REPEATS))
     except UnknownName as error:
-        sys.stderr.write(f"dspex: {error}\n")
-        return USAGE
+        raise refused(error) from error
     before = load()
     cells: list[Cell] = []
     for case, row in card.rows():
         cells += row
-        if not options.json:
+        if not as_json:
             print_line(block(case, row) + "\n")
     loads = (before, load())
-    if options.json:
+    if as_json:
         print_json(document(card, cells, loads))
     else:
         print_line(f"{summary(cells)}\n\n{noise(card, cells, loads)}")
