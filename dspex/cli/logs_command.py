@@ -21,9 +21,7 @@ from .target import Target
 @click.argument("pool", metavar="[POOL]", required=False, help="Only this pool's.", shell_complete=pool_names)
 @click.option("--worker", type=COUNT, metavar="N", help="Only of the pool's worker N: 0 for dspy/0.")
 @click.option("--follow", "-f", is_flag=True, help="Go on until interrupted.")
-@click.option(
-    "--recent", "-n", type=COUNT, metavar="N", help="At most N of the last lines (default: all kept)."
-)
+@click.option("--recent", "-n", type=COUNT, metavar="N", help="At most N of the last lines (default: all kept).")
 def logs(target: Target, pool: str | None, worker: int | None, follow: bool, recent: int | None, as_json: bool) -> None:
     """Print the last lines; with --follow until interrupted or the supervisor stops."""
     if worker is not None and pool is None:
