@@ -47,6 +47,13 @@ def optimize(ctx: Context, **call: Any) -> Generator[dict[str, Any], None, dict[
 
 
 @bridge.command()
+def score(ctx: Context, **call: Any) -> dict[str, Any]:
+    from dspex_worker.programs.evaluating.prediction_scores import score
+
+    return score(programs, ctx, **call)
+
+
+@bridge.command()
 def evaluate(ctx: Context, **call: Any) -> Generator[dict[str, Any], None, dict[str, Any]]:
     from dspex_worker.programs.evaluating.scored_rows import evaluate
 

@@ -117,6 +117,8 @@ WHAT_HAPPENED = {
     Name.SUPERVISOR_STOPPED: "it has stopped",
     Name.CLIENT_REFUSED: "a client of the control socket got no place",
     Name.CLIENT_DROPPED: "a client was disconnected: it did not read, or made room for another",
+    Name.CLIENT_LOST: "in a client: its connection to a service ended; it is made anew",
+    Name.CLIENT_RECONNECTED: "in a client: it is connected again",
     Name.CONTROL_HINDERED: "the control service lacks descriptors or threads",
     Name.POOL_DEGRADED: "workers keep dying before they do any work; the pool fails fast",
     Name.POOL_RESIZED: "`resize` changed the number of workers",

@@ -75,6 +75,8 @@ _HOMES = {
     "optimize": "programs.optimization.optimize",
     "aoptimize": "programs.optimization.optimize",
     "resume": "programs.optimization.resume",
+    "cancel_job": "programs.optimization.cancel_request",
+    "job_report": "programs.optimization.journal_report",
     "OptimizationJob": "programs.optimization.job",
     "JobProgress": "programs.optimization.job_progress",
     "JobEvent": "programs.optimization.job_events",
@@ -186,10 +188,12 @@ if TYPE_CHECKING:
     from .programs.factories.program_factories import refine as refine
     from .programs.modules.module import function as function
     from .programs.modules.module import module as module
+    from .programs.optimization.cancel_request import cancel_job as cancel_job
     from .programs.optimization.job import OptimizationJob as OptimizationJob
     from .programs.optimization.job_budget import JobBudget as JobBudget
     from .programs.optimization.job_events import JobEvent as JobEvent
     from .programs.optimization.job_progress import JobProgress as JobProgress
+    from .programs.optimization.journal_report import job_report as job_report
     from .programs.optimization.optimize import aoptimize as aoptimize
     from .programs.optimization.optimize import optimize as optimize
     from .programs.optimization.resume import resume as resume

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .lm.named_lms import LMLike as LMLike
     from .lm.named_lms import NamedLMs
     from .lm.record import LM
-    from .pools.supervisor import Supervisor
+    from .pools.supervising import Supervising
     from .usage_stats import UsageStats
 
 
@@ -43,7 +43,7 @@ class Defaults:
         self._found: LM | None = None  # of the surroundings: a variable or the settings in force
         self._of_tables: NamedLMs | None = None  # of the settings in force
         self._source: str | os.PathLike[str] | Config | None = None
-        self._supervisor: Supervisor | None = None
+        self._supervisor: Supervising | None = None
         self._is_given = False  # the supervisor is the user's own
         self._client: LMClient | None = None
         self.observing = Observing()
@@ -55,7 +55,7 @@ class Defaults:
         lm: LMLike | None = None,
         lms: Mapping[str, LMLike] | None = None,
         config: str | os.PathLike[str] | Config | None = None,
-        supervisor: Supervisor | None = None,
+        supervisor: Supervising | None = None,
         budget_usd: float | None = None,
         budget_tokens: int | None = None,
         history: bool | int | None = None,
@@ -129,7 +129,7 @@ class Defaults:
                     self._client = made
         return self._client
 
-    def supervisor(self, prepare: Callable[[Supervisor], None] | None = None) -> Supervisor:
+    def supervisor(self, prepare: Callable[[Supervising], None] | None = None) -> Supervising:
         """Return the default supervisor, started; one that is made for it is given to `prepare` first.
 
         Raises:
@@ -145,7 +145,7 @@ class Defaults:
                     prepare(self._supervisor)
             return self._supervisor.start()
 
-    def running_supervisor(self) -> Supervisor | None:
+    def running_supervisor(self) -> Supervising | None:
         """Return the default supervisor if there is one already."""
         supervisor = self._supervisor
         return supervisor if supervisor is not None and supervisor.is_running else None
@@ -155,7 +155,7 @@ class Defaults:
         with self._lock:
             supervisor, self._supervisor = self._supervisor, None
         if supervisor is not None:
-            supervisor.stop()
+            supervisor.release()
 
     def release_client(self) -> None:
         """Close what the LM client keeps open, if there is one; it may be used again."""
@@ -237,7 +237,7 @@ def configure(
     lm: LMLike | None = None,
     lms: Mapping[str, LMLike] | None = None,
     config: str | os.PathLike[str] | Config | None = None,
-    supervisor: Supervisor | None = None,
+    supervisor: Supervising | None = None,
     budget_usd: float | None = None,
     budget_tokens: int | None = None,
     history: bool | int | None = None,
@@ -249,12 +249,12 @@ def configure(
 
     `lms` gives LMs names ({"cheap": "openai/gpt-4o-mini"}) by which `lm=` takes them anywhere; the mapping replaces one
     that was given before. `config` is a TOML file's path or a `Config`; `supervisor` a Supervisor of your own, which
-    you start and stop. A budget bounds what the whole process uses of language models: requests after it raise
-    BudgetExceeded (math.inf ends that). `history=True` keeps the last 1,000 requests to language models and their
-    answers, a number so many, False none (what is kept stays): see `dspex.history`. `callbacks` are called at the steps
-    of every program's call: see `dspex.BaseCallback`; an empty list ends that. `cache`, a `dspex.Cache`
-    or a file's path, keeps the answers of language models from now on. `adapter` is that of calls that name
-    none: see `dspex.adapter`.
+    you start and stop, or a client of one (`dspex.connect`). A budget bounds what the whole process uses of language
+    models: requests after it raise BudgetExceeded (math.inf ends that). `history=True` keeps the last 1,000 requests to
+    language models and their answers, a number so many, False none (what is kept stays): see `dspex.history`.
+    `callbacks` are called at the steps of every program's call: see `dspex.BaseCallback`; an empty list ends that.
+    `cache`, a `dspex.Cache` or a file's path, keeps the answers of language models from now on. `adapter` is that of
+    calls that name none: see `dspex.adapter`.
 
     Raises:
         SettingsError: the default supervisor runs already, or a value cannot be.
@@ -263,7 +263,9 @@ def configure(
     if config is not None and not (isinstance(config, str | os.PathLike) or hasattr(config, "pools")):
         raise SettingsError(f"config is {config!r}; it is a TOML file's path or a dspex.Config.", key="config")
     if supervisor is not None and not callable(getattr(supervisor, "pool", None)):
-        raise SettingsError(f"supervisor is {supervisor!r}; it is a dspex.Supervisor.", key="supervisor")
+        raise SettingsError(
+            f"supervisor is {supervisor!r}; it is a dspex.Supervisor or a client of one.", key="supervisor"
+        )
     _defaults.configure(
         lm=lm,
         lms=lms,
@@ -278,7 +280,7 @@ def configure(
     )
 
 
-def configured_lm(supervisor: Supervisor | None = None) -> LM:
+def configured_lm(supervisor: Supervising | None = None) -> LM:
     """Return the LM of calls that name none: of the open `dspex.context`, of this supervisor, or the process's default.
 
     Raises:
@@ -291,7 +293,7 @@ def configured_lm(supervisor: Supervisor | None = None) -> LM:
     return own_lms(supervisor).default or _defaults.lm()
 
 
-def named_lm(name: str, supervisor: Supervisor | None = None) -> LM:
+def named_lm(name: str, supervisor: Supervising | None = None) -> LM:
     """Return the LM of this name: of the open `dspex.context`, of this supervisor, or of the process.
 
     Raises:
@@ -301,7 +303,7 @@ def named_lm(name: str, supervisor: Supervisor | None = None) -> LM:
     return named.get(name) or _named_among(name, {**_defaults.names(), **named})
 
 
-def configured_lms(supervisor: Supervisor | None = None) -> NamedLMs:
+def configured_lms(supervisor: Supervising | None = None) -> NamedLMs:
     """Return every LM that is configured: in the open `dspex.context`, for this supervisor, and for the process."""
     from .lm.named_lms import NamedLMs
 
@@ -310,24 +312,24 @@ def configured_lms(supervisor: Supervisor | None = None) -> NamedLMs:
     return NamedLMs(block.lm if not isinstance(block.lm, str) else None, block.lms).over(known)
 
 
-def own_lms(supervisor: Supervisor | None) -> NamedLMs:
+def own_lms(supervisor: Supervising | None) -> NamedLMs:
     """Return the LMs of this supervisor's own: none for None, and for a stand-in of one that has none."""
     from .lm.named_lms import NO_LMS
 
     return getattr(supervisor, "lms", NO_LMS)
 
 
-def default_supervisor() -> Supervisor:
+def default_supervisor() -> Supervising:
     """Return the process-wide supervisor; it is started at first need and ends with the process."""
     return _defaults.supervisor()
 
 
-def prepared_supervisor(prepare: Callable[[Supervisor], None]) -> Supervisor:
+def prepared_supervisor(prepare: Callable[[Supervising], None]) -> Supervising:
     """Return the process-wide supervisor; if it is made for this, `prepare` gets it before it is started."""
     return _defaults.supervisor(prepare)
 
 
-def running_supervisor() -> Supervisor | None:
+def running_supervisor() -> Supervising | None:
     """Return the process-wide supervisor if it runs already."""
     return _defaults.running_supervisor()
 
@@ -388,7 +390,7 @@ def usage() -> UsageStats:
     return _defaults.client().usage.total.stats()
 
 
-def as_lm(lm: Any, supervisor: Supervisor | None = None) -> LM:
+def as_lm(lm: Any, supervisor: Supervising | None = None) -> LM:
     """Return the LM for an LM, a model's or a configured name, a table of its settings, or what holds an LM.
 
     Raises:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 Retryable = Literal["now", "if_idempotent", "no"]
 Started = Literal["yes", "no", "unknown"]
@@ -26,7 +26,7 @@ Started = Literal["yes", "no", "unknown"]
 class DspexError(Exception):
     """The root of everything that DSPex raises."""
 
-    retryable: ClassVar[Retryable] = "no"
+    retryable: Retryable = "no"
     partial: Any = None  # of an error that ended an evaluation or an optimization: what there was by then
 
 
@@ -190,7 +190,7 @@ class BudgetExceeded(UsageError):
 class UnavailableError(DspexError):
     """The pool cannot take the call now; nothing was sent."""
 
-    retryable: ClassVar[Retryable] = "now"
+    retryable: Retryable = "now"
 
 
 class PoolSaturated(UnavailableError):
@@ -220,9 +220,13 @@ class PoolUnhealthy(UnavailableError):
 
 
 class PoolClosed(UnavailableError):
-    """The supervisor is not started, is stopping or has stopped."""
+    """The supervisor is not started, is stopping or has stopped; `was_running` if it ended the call in its worker.
 
-    retryable: ClassVar[Retryable] = "no"
+    Its own process makes another supervisor; a client of a service that stops may try again once that is back.
+    """
+
+    retryable: Retryable = "no"
+    was_running: bool = False
 
 
 class NotRunning(UnavailableError, ConnectionError):
@@ -260,7 +264,7 @@ class ResourceExhausted(UnavailableError):
 class TooManyCallbacks(UnavailableError):
     """A running call asked the host for too much at once (`what`: callbacks or bytes); `scope` had the limit."""
 
-    retryable: ClassVar[Retryable] = "now"
+    retryable: Retryable = "now"
 
     def __init__(
         self,
@@ -302,7 +306,7 @@ class TooManyToolsLeft(UnavailableError):
 class PoisonCall(UnavailableError):
     """This very call (`digest`) has killed its worker `strikes` times while running alone; refused for `until_s`."""
 
-    retryable: ClassVar[Retryable] = "no"
+    retryable: Retryable = "no"
 
     def __init__(self, pool: str, command: str, *, digest: str, strikes: int, until: float, until_s: float) -> None:
         self.pool = pool
@@ -333,7 +337,7 @@ class WorkerBootError(UnavailableError):
 class InterruptedCall(DspexError):
     """The call was taken and did not come back with an answer of its own."""
 
-    retryable: ClassVar[Retryable] = "if_idempotent"
+    retryable: Retryable = "if_idempotent"
 
 
 class CallTimeout(InterruptedCall, TimeoutError):
@@ -472,6 +476,43 @@ class OptimizationFailed(DspexError):
     """An optimizer ended without a usable program (its metric or its language model kept failing)."""
 
 
+class JobNotCancelled(DspexError):
+    """A job of another process was asked to end and did not within `waited` seconds; `pid` is that process, if known.
+
+    The request was taken back.
+    """
+
+    retryable: Retryable = "now"
+
+    def __init__(self, job: str, *, pid: int | None, waited: float) -> None:
+        self.job = job
+        self.pid = pid
+        self.waited = waited
+        where = "a process that the system does not name" if pid is None else f"process {pid}"
+        super().__init__(
+            f"The job {job} runs in {where}, and did not end within {waited:g} s of being asked: that may be stopped, "
+            f"or have an older version of DSPex. Ask again, or interrupt it there (Ctrl-C, kill -INT {pid or 'PID'})."
+        )
+
+
+class MetricTimeout(DspexError, TimeoutError):
+    """A metric did not score an example within `limit` seconds; `metric` is its name, `example` says which it was.
+
+    `left` counts the threads of this process that such metrics hold on to.
+    """
+
+    def __init__(self, metric: str, *, example: str, limit: float, left: int = 0) -> None:
+        self.metric = metric
+        self.example = example
+        self.limit = limit
+        self.left = left
+        held = f" What hangs goes on in its thread; this process has {left} such." if left else ""
+        super().__init__(
+            f"The metric {metric} did not score {example} within {limit:g} s (metric_timeout). Look at what it waits "
+            f"for, or give it more time with metric_timeout=.{held}"
+        )
+
+
 class EvaluationFailed(DspexError):
     """An evaluation ended without a score: no row could be scored, or `max_errors` rows failed; `partial` has the rows.
 
@@ -513,7 +554,7 @@ class SessionError(DspexError):
 class SessionBusy(SessionError):
     """The session's worker has no free slot and the pool's affinity is strict_fail_fast."""
 
-    retryable: ClassVar[Retryable] = "now"
+    retryable: Retryable = "now"
 
 
 class SessionLost(SessionError):
@@ -533,7 +574,7 @@ class SessionLost(SessionError):
 class SessionLimit(SessionError):
     """The pool holds session_limit sessions, and every one has state that must not be thrown away."""
 
-    retryable: ClassVar[Retryable] = "now"
+    retryable: Retryable = "now"
 
 
 class SessionStateTooLarge(SessionError):
@@ -578,19 +619,19 @@ class LMError(DspexError):
 class LMTransportError(LMError, ConnectionError):
     """No answer came: name resolution, connection, TLS, reset."""
 
-    retryable: ClassVar[Retryable] = "now"
+    retryable: Retryable = "now"
 
 
 class LMCertificateError(LMTransportError):
     """The endpoint's certificate, or this client's own, was refused; trying again changes nothing."""
 
-    retryable: ClassVar[Retryable] = "no"
+    retryable: Retryable = "no"
 
 
 class LMProxyError(LMTransportError):
     """The proxy refused: other credentials (`status` is 407), or it does not let this endpoint be reached."""
 
-    retryable: ClassVar[Retryable] = "no"
+    retryable: Retryable = "no"
 
 
 class LMLocalLimitError(LMTransportError):
@@ -620,7 +661,7 @@ class LMStreamAssemblyError(LMUnexpectedError):
 class LMLockTimeoutError(LMError):
     """A local credential lock was not free in time."""
 
-    retryable: ClassVar[Retryable] = "now"
+    retryable: Retryable = "now"
 
 
 class LMCollectionLimitError(LMError):
@@ -642,7 +683,7 @@ class LMBillingError(LMProviderError):
 class LMRateLimitError(LMProviderError):
     """Too many requests (429); `retry_after` is the pause in seconds that the provider asked for."""
 
-    retryable: ClassVar[Retryable] = "now"
+    retryable: Retryable = "now"
 
 
 class LMInvalidRequestError(LMProviderError):
@@ -671,13 +712,13 @@ class LMRefusedError(LMProviderError):
 class LMTimeoutError(LMProviderError, TimeoutError):
     """The provider, or the wait for it, took too long (408, 504)."""
 
-    retryable: ClassVar[Retryable] = "now"
+    retryable: Retryable = "now"
 
 
 class LMServerError(LMProviderError):
     """The provider failed (5xx, 529)."""
 
-    retryable: ClassVar[Retryable] = "now"
+    retryable: Retryable = "now"
 
 
 class LMEmptyStreamError(LMStreamAssemblyError, LMServerError):

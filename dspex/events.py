@@ -28,6 +28,8 @@ class Name(StrEnum):
     SUPERVISOR_STOPPED = "dspex.supervisor.stopped"  # info
     CLIENT_REFUSED = "dspex.client.refused"  # warning
     CLIENT_DROPPED = "dspex.client.dropped"  # warning
+    CLIENT_LOST = "dspex.client.lost"  # warning
+    CLIENT_RECONNECTED = "dspex.client.reconnected"  # info
     CONTROL_HINDERED = "dspex.control.hindered"  # error
     POOL_DEGRADED = "dspex.pool.degraded"  # error
     POOL_RESIZED = "dspex.pool.resized"  # info
@@ -79,6 +81,7 @@ _LEVELS: dict[Name, int] = {
     Name.CONTROL_HINDERED: logging.ERROR,
     Name.CLIENT_REFUSED: logging.WARNING,
     Name.CLIENT_DROPPED: logging.WARNING,
+    Name.CLIENT_LOST: logging.WARNING,
     Name.FORKSERVER_LOST: logging.WARNING,
     Name.CAP_UNENFORCED: logging.WARNING,
     Name.WORKER_KILLED: logging.WARNING,

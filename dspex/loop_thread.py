@@ -53,10 +53,15 @@ class LoopThread:
         if stop is not None:
             stop()
 
-    def join(self) -> None:
-        """Wait until the thread of a stopped loop has ended."""
+    def join(self, timeout_s: float | None = None) -> None:
+        """Wait until the thread of a stopped loop has ended, for no longer than that."""
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(timeout_s)
+
+    def rename(self, name: str) -> None:
+        """Give the running thread another name."""
+        if self._thread is not None:
+            self._thread.name = name
 
     def _start(self) -> asyncio.AbstractEventLoop:
         loop, leaving = asyncio.new_event_loop(), asyncio.Event()

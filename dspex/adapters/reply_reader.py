@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from ..errors import AdapterParseError, CallTimeout
+from ..errors import AdapterParseError, CallTimeout, LMTimeoutError
 from ..signatures.signature import Signature
 from ..types.parse_budget import ParseBudget, Paused
 from .compiled_signature import CompiledSignature
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 # takes 0.1 ms more. 8,000 steps of a repair are 3 to 5 ms, and repair the usual damage of 3 KB.
 LOOP_CHARS_MOST: Final = 32 * 1024
 LOOP_STEPS_MOST: Final = 8_000
+TICK_S: Final = 0.01  # by which a wait for the rest of a call's time may end too early
 THREADS: Final = 2  # more would only share the interpreter's lock, of which the loop then gets less
 
 Outputs = list[dict[str, Any]]
@@ -132,6 +133,15 @@ class ReplyReader:
         Then the model's answer came in time, and its consumer took the rest: a stream that is read slowly.
         """
         return None if self.deadline is None or began > self.deadline else self.deadline - time.monotonic()
+
+    def require_in_time(self, error: LMTimeoutError) -> None:
+        """Check that a model was late, and not the whole call: an LM's own `timeout` bounds each attempt.
+
+        Raises:
+            CallTimeout: the call's deadline is over.
+        """
+        if self.deadline is not None and self.deadline - time.monotonic() < TICK_S:
+            raise self._late() from error
 
     def _require_in_time(self, began: float) -> None:
         left = self._left(began)

@@ -29,6 +29,7 @@ SECTIONS: dict[str, tuple[ListedCommand, ...]] = {
         ListedCommand("serve", "answer HTTP requests, or an MCP client's, with programs"),
         ListedCommand("jobs", "list optimizations: of a running service, and of the folder of journals"),
         ListedCommand("job", "show, follow or cancel one optimization"),
+        ListedCommand("serve", "answer HTTP requests, or an MCP client's, with programs"),
     ),
     "The service": (
         ListedCommand("start", "run a supervisor until it is told to stop"),

@@ -41,5 +41,6 @@ def _line(row: dict[str, Any]) -> str:
     at = time.strftime("%H:%M:%S", time.localtime(row["time"])) + f".{int(row['time'] % 1 * 1000):03d}"
     ids = [f"{name}={facts[name]}" for name in ("pid", "call", "session") if facts.get(name)]
     where = " ".join([facts["worker"], *ids, facts["logger"]])
+    level: int = row["level"]
     text = str(facts["text"]).replace("\n", "\n    ")
-    return f"{at} {logging.getLevelName(row['level']):7} [{where}] {text}"
+    return f"{at} {logging.getLevelName(level):7} [{where}] {text}"

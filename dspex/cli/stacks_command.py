@@ -45,10 +45,10 @@ def stacks(target: Target, worker: str, shows_all: bool, as_json: bool) -> int:
 
 def shortened(text: str) -> Iterator[str]:
     """Yield the lines of stacks, each thread's down to where DSPex's own code called it."""
-    is_below = False
+    is_below = was_code = False
     for line in text.splitlines():
         if line.startswith(_BEGINS):
-            is_below, was_code = False, False
+            is_below = was_code = False
         elif line.startswith("  File ") and not is_below:
             is_own = f"/{_OWN}/" in line
             is_below = is_own and was_code

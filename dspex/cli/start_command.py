@@ -129,6 +129,7 @@ def _run(options: StartOptions, report: StartReport) -> int:
     from .control_settings import max_clients
     from .environment_names import strange_variables
     from .log_file import LogFile, LogSettings
+    from .process_memory import give_memory_back
     from .process_privacy import hide_from_workers
     from .service_loop import ServiceLoop
     from .stderr_log import logging_to, stderr_handler
@@ -136,6 +137,7 @@ def _run(options: StartOptions, report: StartReport) -> int:
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until there is a log to open anew
     beginning = Beginning()
     hide_from_workers()
+    give_memory_back()
     _fill_standard_descriptors()
     if options.report_fd >= 0:
         os.set_inheritable(options.report_fd, False)

@@ -21,6 +21,10 @@ class StreamRequestOptions(TypedDict, total=False):
     shared: bool  # the session is one that all clients may use
     timeout: float | None  # seconds, the wait in the queue included; None: the pool's call_timeout
     lm: str | None  # the service's language model of this name or model, "default" for its own, as the argument `lm`
+    callbacks: list[str] | None  # which callbacks come back to this client
+    own_lms: list[str] | None  # the refs of this client's own language models, which it asks itself
+    within: int | None  # the callback of the service that this call is made for
+    notes: bool  # whether the answer says where it ran and what it spent
 
 
 class CallRequestOptions(StreamRequestOptions, total=False):

@@ -6,25 +6,31 @@ import contextlib
 import math
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .remote_call import RemoteCall
 
 
 class ClientRequest:
     """One request under way. `future` gets its outcome; a stream's chunks go to `on_chunk` first."""
 
-    __slots__ = ("future", "id", "on_chunk", "on_end", "what")
+    __slots__ = ("call", "future", "id", "is_sent", "on_chunk", "on_end", "what")
 
     def __init__(
         self,
         id: int,
         what: str,
         *,
+        call: RemoteCall | None = None,
         on_chunk: Callable[[Any], None] | None = None,
         on_end: Callable[[], None] | None = None,
     ) -> None:
         self.id = id
         self.what = what
+        self.call = call  # whose callbacks come back here
         self.future: Future[Any] = Future()
+        self.is_sent = False  # whole: until then the service cannot have begun it
         self.on_chunk = on_chunk
         self.on_end = on_end
 
@@ -36,8 +42,10 @@ class ClientRequest:
             return self.future.done()
         return True
 
-    def resolve(self, value: Any = None, error: BaseException | None = None) -> None:
+    def resolve(self, value: Any = None, error: BaseException | None = None, notes: Any = None) -> None:
         """Set the outcome unless there is one; a caller that went away has cancelled its future."""
+        if self.call is not None:
+            self.call.end(value, notes)
         with contextlib.suppress(InvalidStateError):
             if error is not None:
                 self.future.set_exception(error)

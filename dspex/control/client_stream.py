@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any
 
 from ..errors import CallTimeout
@@ -12,26 +13,28 @@ from . import protocol
 from .client_connection import ClientConnection
 from .client_request import ClientRequest
 from .operator_client import MARGIN
+from .remote_call import RemoteCall
 from .request_fields import Fields
 
 
 class RemoteStream:
     """A stream's call and its pool, as `pools.streams` expects them: here both are one request of the connection."""
 
-    worker_name = ""  # the service does not say where it runs
-
     def __init__(
         self,
         connection: ClientConnection,
+        call: RemoteCall,
         pool: str,
-        command: str,
         wait: float,
         *,
         loop: asyncio.AbstractEventLoop | None,
+        on_end: Callable[[], None] | None = None,
     ) -> None:
         self.buffer = StreamBuffer(loop)
         self._connection = connection
-        self._names = (pool, command)
+        self._call = call
+        self._names = (pool, call.command)
+        self._ended = on_end
         self._wait = wait
         self._deadline = time.monotonic() + wait
         self._request: ClientRequest
@@ -47,10 +50,16 @@ class RemoteStream:
             verb,
             fields,
             what=f"the stream {self._names[1]!r}",
+            call=self._call,
             credit=protocol.CREDIT,
             on_chunk=self.buffer.put,
-            on_end=self.buffer.finish,
+            on_end=self._end,
         )
+
+    @property
+    def worker_name(self) -> str:
+        """The worker that ran it, once the service has said so at the end."""
+        return self._call.worker_name
 
     @property
     def error(self) -> BaseException | None:
@@ -77,6 +86,11 @@ class RemoteStream:
 
     def check_own_process(self) -> None:
         self._connection.check_own_process()
+
+    def _end(self) -> None:
+        if self._ended is not None:
+            self._ended()
+        self.buffer.finish()
 
     def abandon(self, call: object) -> None:
         self._connection.cancel(self._request)

@@ -11,6 +11,7 @@ import errno
 import os
 import socket
 import time
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,8 @@ class Hello:
     pid: int  # of the listener, as numbered here; 0 where its process cannot be seen
 
 
-def dial(path: Path, *, role: str) -> Hello:
-    """Connect and say hello.
+def dial(path: Path, *, role: str, facts: Mapping[str, Any] | None = None) -> Hello:
+    """Connect and say hello, with these facts of this side.
 
     Raises:
         NotRunning: nobody listens there, or it is not a supervisor of this user.
@@ -53,7 +54,7 @@ def dial(path: Path, *, role: str) -> Hello:
                 str(path), f"the listener is uid {uid}, not {os.getuid()}", remedy="Look who put a socket there."
             )
         frames = FrameBuffer(protocol.LIMIT)
-        return Hello(sock, frames, _greet(sock, frames, path, role, deadline), pid)
+        return Hello(sock, frames, _greet(sock, frames, path, {**(facts or {}), "role": role}, deadline), pid)
     except BaseException:  # also Ctrl-C: nobody else closes it
         sock.close()
         raise
@@ -105,8 +106,10 @@ def _unconnected(path: Path, error: OSError) -> NotRunning:
     return NotRunning(str(path), reason)
 
 
-def _greet(sock: socket.socket, frames: FrameBuffer, path: Path, role: str, deadline: float) -> dict[str, Any]:
-    facts = {"pid": os.getpid(), "role": role}
+def _greet(
+    sock: socket.socket, frames: FrameBuffer, path: Path, facts: Mapping[str, Any], deadline: float
+) -> dict[str, Any]:
+    facts = {"pid": os.getpid(), **facts}
     with contextlib.suppress(OSError):  # it may have refused us before it read: its reason can be read still
         sock.sendall(protocol.send(Kind.HELLO, protocol.MAGIC, *protocol.VERSION, facts))
     try:
@@ -137,3 +140,16 @@ def _read_greeting(message: Message) -> dict[str, Any]:
     if message[0] == Kind.ERROR:
         raise error_messages.rebuild(message[2])
     return protocol.hello(message)
+
+
+@contextlib.contextmanager
+def exhaustion_named() -> Generator[None]:
+    """Raise our own error that names what the system has run out of for this process."""
+    who = f"this process ({os.getpid()}), and a client needs one"
+    try:
+        yield
+    except OSError as error:
+        raise ResourceExhausted("descriptors", who, remedy="Raise its limit (`ulimit -n`).") from error
+    except RuntimeError as error:  # "can't start new thread"
+        remedy = "Raise the limit (`ulimit -u`, pids.max of its control group); `dspex` commands need none."
+        raise ResourceExhausted("threads", who, remedy=remedy) from error

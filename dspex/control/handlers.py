@@ -1,30 +1,25 @@
 """Handle the requests of one control client. Everything runs on the service's loop.
 
-Sessions are the client's own: two clients that use one id never meet, unless both say `shared` (S1). A client's own
-sessions end with its connection; shared ones live by the pool's session_ttl. No verb makes a pool or changes a pool's
-settings other than its size (X7).
+No verb makes a pool or changes a pool's settings other than its size (X7). Calls and sessions are in `served_calls`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
-
-from dspex_worker.wire import Packed
 
 from .. import defaults
 from ..errors import UnknownName, UsageError
 from ..lm.redaction import redact
-from ..pools.calling_client import calling_client
 from ..pools.pool import Pool
-from ..pools.session import Session, session_key
 from ..pools.supervisor import Supervisor
-from . import request_fields
-from .call_lms import with_lm
-from .call_request import arguments_of
+from ..services.served_lms import told_lms
+from . import lm_handlers, request_fields
+from .client_callbacks import ClientCallbacks
+from .client_facts import ClientFacts
 from .event_log import EventLog
 from .following import Chunk, Following
 from .inspection_handlers import INSPECTION_HANDLERS, log_filter
@@ -34,6 +29,8 @@ from .pool_handlers import POOL_HANDLERS
 from .protocol import CLIENTS_ONLY, Role, Verb
 from .request_fields import Fields
 from .run_files import RunFile
+from .served_calls import Answered, ServedCalls
+from .served_pools import facts_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +67,29 @@ class Handlers:
         self._on_stop = on_stop
         self._on_restart = on_restart
         self._client = client
+        self._calls = ServedCalls(client, supervisor)
         self.role: str = Role.CLIENT
         self._following = Following()
 
-    def begin(self, role: str) -> dict[str, Any]:
-        """Serve the client in this role; return the facts of the service's HELLO."""
+    @property
+    def callbacks(self) -> ClientCallbacks:
+        """The callbacks that the client answers."""
+        return self._calls.callbacks
+
+    @callbacks.setter
+    def callbacks(self, callbacks: ClientCallbacks) -> None:
+        self._calls.callbacks = callbacks
+
+    def begin(self, role: str, hello: Mapping[str, Any]) -> dict[str, Any]:
+        """Serve the client in this role; return the facts of the service's HELLO.
+
+        Raises:
+            InvalidInput, SettingsError: it calls itself what cannot be, or its budget cannot be.
+        """
         self.role = role
         run = self._facts().run
         pools = [self._supervisor.pool(name) for name in self._supervisor.pools]
-        return {
+        facts = {
             "client": self._client,
             "name": run.name,
             "pid": run.pid,
@@ -86,17 +97,20 @@ class Handlers:
             "kind": run.kind,
             "timeouts": {pool.name: pool.config.call_timeout for pool in pools},
         }
+        if role == Role.OPERATOR:
+            return facts
+        self._calls.begin(ClientFacts.of(hello))
+        return {**facts, "pools": {pool.name: facts_of(pool) for pool in pools}, "lms": told_lms(self._supervisor)}
 
     def end(self) -> None:
         """Drop the sessions of the client: it is gone."""
-        for pool in self._supervisor.pools:
-            self._supervisor.pool(pool).close_sessions_of(self._client)
+        self._calls.end()
 
     def end_following(self) -> None:
         """End the streams that have no end of their own."""
         self._following.end()
 
-    async def answer(self, verb: str, fields: Fields) -> Any:
+    async def answer(self, verb: str, fields: Fields, id: int) -> Answered:
         """Run a request and return its answer.
 
         Raises:
@@ -105,29 +119,33 @@ class Handlers:
             DspexError: what the supervisor raises.
         """
         self._check_role(verb)
+        if verb == Verb.CALL:
+            return await self._calls.call(fields, id)
         if (handler := _ANSWERS.get(verb)) is not None:
-            return await handler(self, fields)
+            return Answered(await handler(self, fields))
         if (change := POOL_HANDLERS.get(verb)) is not None:
-            return await change(self._pool(fields), fields)
+            return Answered(await change(self._pool(fields), fields))
         if (look := INSPECTION_HANDLERS.get(verb)) is not None:
-            return await look(self._supervisor, fields)
+            return Answered(await look(self._supervisor, fields))
         if (of_jobs := JOB_HANDLERS.get(verb)) is not None:
-            return await of_jobs(self._supervisor, fields)
-        known = [*_ANSWERS, *POOL_HANDLERS, *INSPECTION_HANDLERS, *JOB_HANDLERS, *_STREAMS]
+            return Answered(await of_jobs(self._supervisor, fields))
+        known = [Verb.CALL, *_ANSWERS, *POOL_HANDLERS, *INSPECTION_HANDLERS, *JOB_HANDLERS, Verb.STREAM, *_STREAMS]
         raise UnknownName("verb", verb, known)
 
-    async def chunks(self, verb: str, fields: Fields) -> AsyncGenerator[Chunk, None]:
+    async def chunks(self, verb: str, fields: Fields, id: int) -> AsyncGenerator[Chunk, None]:
         """Run a streamed request.
 
         Raises:
             UnknownName: there is no such streamed verb.
         """
         self._check_role(verb)
-        try:
-            handler = _STREAMS[verb]
-        except KeyError:
-            raise UnknownName("streamed verb", verb, _STREAMS) from None
-        async with contextlib.aclosing(handler(self, fields)) as chunks:
+        if verb == Verb.STREAM:
+            made = self._calls.stream(fields, id)
+        elif (handler := _STREAMS.get(verb)) is not None:
+            made = handler(self, fields)
+        else:
+            raise UnknownName("streamed verb", verb, [Verb.STREAM, *_STREAMS])
+        async with contextlib.aclosing(made) as chunks:
             async for chunk in chunks:
                 yield chunk
 
@@ -137,70 +155,31 @@ class Handlers:
 
     # -- calls -------------------------------------------------------------------------------------------------
 
-    async def _call(self, fields: Fields) -> Any:
-        call = await self._called_pool(fields).ainvoke(
-            request_fields.text(fields, "command"),
-            self._arguments(fields),
-            session=self._session(fields),
-            timeout=request_fields.seconds(fields, "timeout"),
-            idempotent=request_fields.flag(fields, "idempotent"),
-            keeps_packed=True,
-            is_trusted=False,
-        )
-        return call.result()
-
-    async def _stream(self, fields: Fields) -> AsyncGenerator[Chunk, None]:
-        stream = self._called_pool(fields).astream(
-            request_fields.text(fields, "command"),
-            self._arguments(fields),
-            session=self._session(fields),
-            timeout=request_fields.seconds(fields, "timeout"),
-            keeps_packed=True,
-            is_trusted=False,
-        )
-        async with stream:
-            async for chunk in stream:
-                yield False, chunk
-            yield True, stream.value
-
-    def _arguments(self, fields: Fields) -> dict[str, Any] | Packed:
-        """Return the command's arguments, with the language model that the request names."""
-        arguments, lm = arguments_of(fields), request_fields.optional_text(fields, "lm")
-        if lm is None:
-            return arguments
-        return with_lm(arguments, lm, self._called_pool(fields).name, self._supervisor)
-
-    def _called_pool(self, fields: Fields) -> Pool:
-        """Return the pool of a call, which checks by itself whether it can take one."""
-        calling_client.set(self._client)  # of this request's own task
-        return self._supervisor.pool(request_fields.text(fields, "pool"))
-
-    # -- sessions ----------------------------------------------------------------------------------------------
-
     async def _open_session(self, fields: Fields) -> dict[str, Any]:
-        session = Session(
-            self._pool(fields),
-            request_fields.optional_text(fields, "id"),
-            durable=request_fields.flag(fields, "durable"),
-            fresh=request_fields.flag(fields, "fresh"),
-            client=self._client,
-            shared=request_fields.flag(fields, "shared"),
-        )
-        return {"id": session.id, "key": session.key}
+        return await self._calls.open_session(fields)
 
     async def _close_session(self, fields: Fields) -> None:
-        self._pool(fields).close_session(self._key(request_fields.text(fields, "id"), fields))
+        await self._calls.close_session(fields)
 
-    def _session(self, fields: Fields) -> str | None:
-        id = request_fields.optional_text(fields, "session")
-        return None if id is None else self._key(id, fields)
+    async def _usage(self, fields: Fields) -> dict[str, Any]:
+        return self._calls.usage()
 
-    def _key(self, id: str, fields: Fields) -> str:
-        return session_key(id, client="shared" if request_fields.flag(fields, "shared") else self._client)
+    async def _complete(self, fields: Fields) -> dict[str, Any]:
+        with self._calls.counted():
+            return await lm_handlers.complete(self._supervisor, fields)
+
+    async def _embed(self, fields: Fields) -> list[bytes]:
+        with self._calls.counted():
+            return await lm_handlers.embed(self._supervisor, fields)
+
+    async def _stream_lm(self, fields: Fields) -> AsyncGenerator[Chunk, None]:
+        with self._calls.counted():
+            async for chunk in lm_handlers.stream(self._supervisor, fields):
+                yield chunk
 
     def _pool(self, fields: Fields) -> Pool:
         self._supervisor.check_usable()
-        return self._called_pool(fields)
+        return self._calls.pool(fields)
 
     # -- status and events -------------------------------------------------------------------------------------
 
@@ -269,14 +248,16 @@ class Handlers:
 _ANSWERS: Final[dict[str, Callable[[Handlers, Fields], Awaitable[Any]]]] = {
     Verb.STATUS: Handlers._status,
     Verb.HEALTH: Handlers._health,
-    Verb.CALL: Handlers._call,
     Verb.OPEN_SESSION: Handlers._open_session,
     Verb.CLOSE_SESSION: Handlers._close_session,
     Verb.STOP: Handlers._stop,
     Verb.RESTART: Handlers._restart,
+    Verb.USAGE: Handlers._usage,
+    Verb.COMPLETE: Handlers._complete,
+    Verb.EMBED: Handlers._embed,
 }
 _STREAMS: Final[dict[str, Callable[[Handlers, Fields], AsyncGenerator[Chunk, None]]]] = {
-    Verb.STREAM: Handlers._stream,
+    Verb.STREAM_LM: Handlers._stream_lm,
     Verb.EVENTS: Handlers._events,
     Verb.LOGS: Handlers._logs,
     Verb.JOB_EVENTS: Handlers._job_events,

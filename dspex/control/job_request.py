@@ -6,7 +6,7 @@ that name files, code or other language models are not among those that it may g
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypedDict, Unpack
 
@@ -32,17 +32,6 @@ class JobRequestOptions(TypedDict, total=False):
 
 
 JOB_OPTIONS: Final = frozenset(JobRequestOptions.__annotations__)
-# Numbers, yes or no, and words. What may name a file, code or an endpoint is not here.
-OPTIMIZER_OPTIONS: Final = frozenset({
-    "auto", "seed", "num_threads", "num_candidates", "num_trials", "init_temperature", "max_bootstrapped_demos",
-    "max_labeled_demos", "max_rounds", "max_errors", "metric_threshold", "num_candidate_programs", "stop_at_score", "k",
-    "sample", "num_rules", "minibatch", "minibatch_size", "minibatch_full_eval_steps", "view_data_batch_size",
-    "program_aware_proposer", "data_aware_proposer", "tip_aware_proposer", "fewshot_aware_proposer", "max_full_evals",
-    "max_metric_calls", "reflection_minibatch_size", "candidate_selection_strategy", "skip_perfect_score", "use_merge",
-    "max_merge_invocations", "failure_score", "perfect_score", "add_format_failure_as_feedback", "breadth", "depth",
-    "bsize", "max_steps", "max_demos", "demo_input_field_maxlen", "temperature_for_sampling",
-    "temperature_for_candidates",
-})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +84,8 @@ def job_request(
     return {name: value for name, value in given.items() if value is not None}
 
 
-def read_job_request(fields: Fields) -> JobRequest:
-    """Return a request as the service takes it.
+def read_job_request(fields: Fields, optimizer_options: Collection[str]) -> JobRequest:
+    """Return a request as the service takes it; `optimizer_options` are those that a client may give.
 
     Raises:
         InvalidInput: a field has another type, or is missing.
@@ -109,7 +98,7 @@ def read_job_request(fields: Fields) -> JobRequest:
         request_fields.optional_text(fields, "metric"),
         request_fields.text(fields, "optimizer"),
         None if fields.get("valset") is None else _examples(fields, "valset"),
-        _optimizer_options(_mapping(fields, "options")),
+        _optimizer_options(_mapping(fields, "options"), optimizer_options),
         request_fields.optional_text(fields, "kind"),
         request_fields.optional_text(fields, "signature"),
         _mapping(fields, "init"),
@@ -148,10 +137,10 @@ def _names(fields: Fields) -> list[str] | None:
     return value
 
 
-def _optimizer_options(options: dict[str, Any]) -> dict[str, Any]:
+def _optimizer_options(options: dict[str, Any], known: Collection[str]) -> dict[str, Any]:
     for name, value in options.items():
-        if name not in OPTIMIZER_OPTIONS:
-            raise UnknownName("option", name, OPTIMIZER_OPTIONS, where="a client's optimization")
+        if name not in known:
+            raise UnknownName("option", name, known, where="a client's optimization")
         if value is not None and not isinstance(value, bool | int | float | str):
             raise InvalidInput(f"The option {name!r} must be a number, a word, true or false.", field=name)
     return options

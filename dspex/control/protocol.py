@@ -1,10 +1,13 @@
 """The control protocol: the workers' frames and kinds, with a hello of its own.
 
-    HELLO   client: [magic, major, minor, {pid, role}]; service: [.., {client, name, pid, version, timeouts, ...}]
+    HELLO   client: [magic, major, minor, {pid, role, name, ...}]; service: [.., {client, name, pid, pools, lms, ...}]
     CALL    [id, verb, fields, {"credit": n} for a stream]: a request; ids are the client's own
     RESULT  [id, value, notes]; ERROR [id, error as in `error_messages`, notes]; id 0 refuses the whole connection
     CHUNK   [id, value], END [id, value, notes]: a stream; CREDIT [id, n]: the client can take n more chunks
     CANCEL  [id]: the client no longer wants it
+
+The service asks too: CALL [id, callback, arguments, {"for": the client's request, "timeout", "credit"}], with ids of
+its own, for what a client's call needs of the client (a tool, a metric). The same messages answer it, the other way.
 
 docs/internals/control-protocol.md lists the verbs. Pure code.
 """
@@ -77,10 +80,17 @@ class Verb:
     JOB_EVENTS: Final = "job.events"
     JOB_PROGRAM: Final = "job.program"
     CANCEL_JOB: Final = "job.cancel"
+    USAGE: Final = "usage"
+    COMPLETE: Final = "lm.complete"
+    STREAM_LM: Final = "lm.stream"
+    EMBED: Final = "lm.embed"
 
 
 FORWARDED: Final = frozenset((Verb.CALL, Verb.STREAM))  # their arguments go on to a worker
-CLIENTS_ONLY: Final = frozenset((Verb.CALL, Verb.STREAM, Verb.OPEN_SESSION, Verb.CLOSE_SESSION, Verb.START_JOB))
+CLIENTS_ONLY: Final = frozenset((
+    Verb.CALL, Verb.STREAM, Verb.OPEN_SESSION, Verb.CLOSE_SESSION, Verb.START_JOB, Verb.USAGE, Verb.COMPLETE,
+    Verb.STREAM_LM, Verb.EMBED,
+))  # fmt: skip
 
 
 def send(kind: Kind, *fields: object) -> bytes:
@@ -107,15 +117,15 @@ def read_request(body: bytes) -> Message:
     return message
 
 
-def send_value(kind: Kind, id: int, value: object) -> bytes:
-    """Return the frame of a RESULT, CHUNK or END; a packed value is passed on as it is.
+def send_value(kind: Kind, id: int, value: object, notes: dict[str, Any] | None = None) -> bytes:
+    """Return the frame of a RESULT, CHUNK or END; a packed value is passed on as it is. A CHUNK has no notes.
 
     Raises:
         Unencodable, OverLimit: the value cannot be sent.
     """
     if isinstance(value, Packed):
-        return write_answer(kind, id, value, limit=LIMIT)
-    return send(kind, id, value) if kind == Kind.CHUNK else send(kind, id, value, None)
+        return write_answer(kind, id, value, notes, limit=LIMIT)
+    return send(kind, id, value) if kind == Kind.CHUNK else send(kind, id, value, notes)
 
 
 def hello(message: Message) -> dict[str, Any]:

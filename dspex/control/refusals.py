@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from ..errors import DspexError, ProtocolError
+from dspex_worker.wire import OverLimit, Unencodable
+
+from ..errors import DspexError, FrameTooLarge, InvalidInput, ProtocolError, SettingsError, UnavailableError
 from . import error_messages, protocol
 from .protocol import Kind
 
+REFUSALS = (UnavailableError, SettingsError, InvalidInput)  # of a hello
 LAST_WORDS = 1.0  # seconds that a connection which is closed gets to read why
 
 
@@ -33,3 +36,10 @@ def refusal(error: DspexError) -> bytes:
 def because(reason: str) -> ProtocolError:
     """Return the error for a refusal that has no class of its own."""
     return ProtocolError(f"The supervisor refuses: {reason}.")
+
+
+def unsendable(error: Unencodable | OverLimit) -> DspexError:
+    """Return the error of an answer that does not fit into a frame."""
+    if isinstance(error, OverLimit):
+        return FrameTooLarge("worker", error.limit, error.actual, what=error.what)
+    return ProtocolError(f"The answer cannot be sent: {error}.")

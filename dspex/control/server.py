@@ -32,6 +32,7 @@ from .connection_places import MAX_CLIENTS, ConnectionPlaces
 from .embedded_stop import EmbeddedStop
 from .event_log import LINES, EventLog
 from .handlers import Handlers, ServiceFacts
+from .held_requests import HeldRequests
 from .listener import Listener
 from .server_connection import ServerConnection, ServerResources
 from .throttled_events import ThrottledEvents
@@ -71,7 +72,7 @@ class Service:
             or EmbeddedStop(supervisor, record_end=self.record_end, close=self.close, report=self._report_error).request
         )
         self._resources = ServerResources(
-            ConnectionPlaces(max_clients), Backlog(), LargeRequests(), ThrottledEvents(supervisor.emit)
+            ConnectionPlaces(max_clients), Backlog(), LargeRequests(), HeldRequests(), ThrottledEvents(supervisor.emit)
         )
         self._tasks: set[asyncio.Task[None]] = set()
         self._counter = 0

@@ -16,16 +16,19 @@ from typing import Any
 
 from dspex_worker.wire import FrameBuffer, Malformed, OverLimit, Unencodable
 
-from ..errors import DspexError, FrameTooLarge, PoolSaturated, ProtocolError, UnavailableError
+from ..errors import DspexError, PoolSaturated, UnavailableError
 from ..events import Name
 from ..pools.inspection import ClientRow
 from . import error_messages, peer_credentials, protocol
 from .backlog import BIG, Backlog, LargeRequests
+from .client_callbacks import ClientCallbacks
 from .connection_places import ConnectionPlaces
 from .handlers import Handlers
+from .held_requests import HeldRequests
 from .protocol import Kind, Message, Role
-from .refusals import because, refusal, refuse, reject
+from .refusals import REFUSALS, because, refusal, refuse, reject, unsendable
 from .request_fields import Fields
+from .served_calls import Answered, NotedError
 from .server_writer import ServerWriter
 from .stream_credit import StreamCredit
 from .throttled_events import ThrottledEvents
@@ -59,16 +62,18 @@ class ServerConnection:
         self._handlers = handlers
         self._resources = resources
         self._answers = ServerWriter(writer, client=client, backlog=resources.backlog, events=resources.events)
+        self._callbacks = handlers.callbacks = ClientCallbacks(self._send)
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._credits: dict[int, StreamCredit] = {}
         self._has_turn = False  # to read a large request
+        self._held = 0  # bytes of its requests under way
 
     async def serve(self) -> None:
         """Answer it until it goes away."""
         try:
             if await self._accept():
                 await self._read_forever()
-        except UnavailableError as error:
+        except REFUSALS as error:
             self._resources.events.emit(Name.CLIENT_REFUSED, type(error).__name__, client=self.client)
             await reject(self._writer, error)
         except (Malformed, TimeoutError) as error:
@@ -134,10 +139,12 @@ class ServerConnection:
         message = await asyncio.wait_for(self._first_message(), HELLO_PATIENCE)
         if message is None:
             return False
-        role = str(protocol.hello(message).get("role", Role.CLIENT))
+        hello = protocol.hello(message)
+        role = str(hello.get("role", Role.CLIENT))
+        greeting = self._handlers.begin(role, hello)
         if (displaced := self._resources.places.admit(self, role)) is not None:
             displaced.dismiss("another operator came, and this one was quiet longest")
-        await self._send(Kind.HELLO, protocol.MAGIC, *protocol.VERSION, self._handlers.begin(role))
+        await self._send(Kind.HELLO, protocol.MAGIC, *protocol.VERSION, greeting)
         return True
 
     async def _first_message(self) -> Message | None:
@@ -157,7 +164,7 @@ class ServerConnection:
             is_progress = False
             for body in self._frames.feed(data):
                 is_progress = True
-                await self._on_message(protocol.read_request(body))
+                await self._on_message(protocol.read_request(body), len(body))
             if not (pending := self._frames.pending):
                 self._end_turn()
                 due = None
@@ -197,36 +204,46 @@ class ServerConnection:
             self._has_turn = False
             self._resources.large_requests.end_turn()
 
-    async def _on_message(self, message: Message) -> None:
+    async def _on_message(self, message: Message, size: int) -> None:
         match message:
             case [Kind.CALL, id, verb, fields, meta]:
-                await self._begin(id, verb, fields, meta)
+                await self._begin(id, verb, fields, meta, size)
             case [Kind.CANCEL, id]:
                 if task := self._tasks.get(id):
                     task.cancel()
             case [Kind.CREDIT, id, count]:
                 if credit := self._credits.get(id):
                     credit.add(count)
+            case [Kind.RESULT | Kind.ERROR | Kind.CHUNK | Kind.END, *_]:
+                self._callbacks.take(message)
             case _:
                 raise Malformed(f"a client does not send {Kind(message[0]).name} messages")
 
-    async def _begin(self, id: int, verb: str, fields: Fields, meta: dict[str, Any]) -> None:
+    async def _begin(self, id: int, verb: str, fields: Fields, meta: dict[str, Any], size: int) -> None:
         if id in self._tasks:
             raise Malformed(f"request id {id} is in use")
         self.active_at = asyncio.get_running_loop().time()
         if len(self._tasks) >= MAX_IN_FLIGHT:
             busy = PoolSaturated("control", queued=len(self._tasks), limit=MAX_IN_FLIGHT, retry_after=0.1)
-            await self._send(Kind.ERROR, id, error_messages.describe(busy), None)
+            await self._send_error(id, busy)
             return
+        try:
+            self._resources.held.hold(self._held, size)
+        except UnavailableError as error:
+            await self._send_error(id, error)
+            return
+        self._held += size
         first = meta.get("credit")
         credit = StreamCredit(first) if isinstance(first, int) else None
         if credit is not None:
             self._credits[id] = credit
         task = asyncio.get_running_loop().create_task(self._answer(id, verb, fields, credit))
         self._tasks[id] = task
-        task.add_done_callback(functools.partial(self._discard, id))
+        task.add_done_callback(functools.partial(self._discard, id, size))
 
-    def _discard(self, id: int, _: asyncio.Task[None]) -> None:
+    def _discard(self, id: int, size: int, _: asyncio.Task[None]) -> None:
+        self._resources.held.release(size)
+        self._held -= size
         self._tasks.pop(id, None)
         self._credits.pop(id, None)
 
@@ -234,11 +251,12 @@ class ServerConnection:
         """Run one request and send its outcome; a cancelled one sends nothing."""
         try:
             if credit is None:
-                await self._send_value(Kind.RESULT, id, await self._handlers.answer(verb, fields))
+                answer = await self._handlers.answer(verb, fields, id)
+                await self._send_value(Kind.RESULT, id, answer.value, answer.notes)
             else:
                 await self._stream(id, verb, fields, credit)
         except (Unencodable, OverLimit) as error:
-            await self._send_error(id, _unsendable(error))
+            await self._send_error(id, unsendable(error))
         except OSError as error:
             if isinstance(error, DspexError | TimeoutError):
                 await self._send_error(id, error)
@@ -246,25 +264,26 @@ class ServerConnection:
             await self._send_error(id, error)
 
     async def _stream(self, id: int, verb: str, fields: Fields, credit: StreamCredit) -> None:
-        async with contextlib.aclosing(self._handlers.chunks(verb, fields)) as chunks:
-            value = None
+        async with contextlib.aclosing(self._handlers.chunks(verb, fields, id)) as chunks:
+            value, notes = None, None
             async for is_last, item in chunks:
                 if is_last:
-                    value = item
+                    value, notes = (item.value, item.notes) if isinstance(item, Answered) else (item, None)
                     break
                 await credit.take()
                 await self._send_value(Kind.CHUNK, id, item)
-        await self._send_value(Kind.END, id, value)
+        await self._send_value(Kind.END, id, value, notes)
 
-    async def _send_error(self, id: int, error: BaseException) -> None:
+    async def _send_error(self, id: int, raised: BaseException) -> None:
+        error, notes = (raised.error, raised.notes) if isinstance(raised, NotedError) else (raised, None)
         with contextlib.suppress(OSError):
-            await self._send(Kind.ERROR, id, error_messages.describe(error), None)
+            await self._send(Kind.ERROR, id, error_messages.describe(error), notes)
 
     async def _send(self, kind: Kind, *fields: object) -> None:
         await self._answers.send(protocol.send(kind, *fields))
 
-    async def _send_value(self, kind: Kind, id: int, value: object) -> None:
-        await self._answers.send(protocol.send_value(kind, id, value))
+    async def _send_value(self, kind: Kind, id: int, value: object, notes: dict[str, Any] | None = None) -> None:
+        await self._answers.send(protocol.send_value(kind, id, value, notes))
 
     async def _end(self) -> None:
         """Cancel what it asked for, drop its sessions, close its socket."""
@@ -285,10 +304,5 @@ class ServerResources:
     places: ConnectionPlaces[ServerConnection]
     backlog: Backlog
     large_requests: LargeRequests
+    held: HeldRequests
     events: ThrottledEvents
-
-
-def _unsendable(error: Unencodable | OverLimit) -> DspexError:
-    if isinstance(error, OverLimit):
-        return FrameTooLarge("worker", error.limit, error.actual, what=error.what)
-    return ProtocolError(f"The answer cannot be sent: {error}.")

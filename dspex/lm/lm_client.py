@@ -100,10 +100,14 @@ class LMClient:
             BudgetExceeded: the budget of an open account is spent.
             InvalidInput: messages that are malformed.
         """
+        if (port := lm.port) is not None:
+            return cast(Completion, port.complete(self.usage, lm, messages, options))
         return self._blocking.run(self._completion(lm, messages, options))
 
     async def acomplete(self, lm: LM, messages: Sequence[Message], **options: Unpack[CallOptions]) -> Completion:
         """`complete`, awaited; cancelling the task closes the connection at once."""
+        if (port := lm.port) is not None:
+            return cast(Completion, await port.acomplete(self.usage, lm, messages, options))
         return await self._async_driver().run(self._completion(lm, messages, options))
 
     def stream(
@@ -113,12 +117,16 @@ class LMClient:
 
         Fails over only before any text came.
         """
+        if (port := lm.port) is not None:
+            return port.stream(self.usage, lm, messages, options)
         return self._blocking.iterate(self._texts(lm, messages, options))
 
     def astream(
         self, lm: LM, messages: Sequence[Message], **options: Unpack[CallOptions]
     ) -> AsyncGenerator[str | Completion, None]:
         """`stream`, asynchronously."""
+        if (port := lm.port) is not None:
+            return port.astream(self.usage, lm, messages, options)
         return self._async_driver().iterate(self._texts(lm, messages, options))
 
     def embed(self, lm: LM, asked: EmbeddingPlan) -> Sequence[Vector]:
@@ -127,10 +135,14 @@ class LMClient:
         Raises:
             LMError, BudgetExceeded: as `complete`.
         """
+        if (port := lm.port) is not None:
+            return port.embed(self.usage, lm, asked)
         return self._blocking.run(self._embedding(lm, asked))
 
     async def aembed(self, lm: LM, asked: EmbeddingPlan) -> Sequence[Vector]:
         """`embed`, awaited; cancelling the task closes the connection at once."""
+        if (port := lm.port) is not None:
+            return await port.aembed(self.usage, lm, asked)
         return await self._async_driver().run(self._embedding(lm, asked))
 
     def forward(

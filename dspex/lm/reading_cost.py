@@ -1,8 +1,8 @@
 """Bound what reading the JSON of others may cost: Python's reader lets no other thread run before it is done. Pure.
 
-A value in a list takes 60 ns, an object or a list ten times that, its collection included. What is asked for decides:
-logprobs are an object for each token and each alternative to it, and no endpoint can ask for them (`decode` bounds
-these, more generously).
+A value in a list takes 60 ns, an object, a list or a member up to ten times that, its collection included. What is
+asked for decides: logprobs are an object for each token and each alternative to it, and no endpoint can ask for them
+(`decode` bounds these, more generously).
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from .dialects.embeddings import FEWER_AT_ONCE, EmbeddingsDialect
 from .request import Request
 
 LOOKED_AT_LEAST = 128 * 1024  # bytes; what is shorter is cheap whatever it holds
-COST_MOST = 1_000_000  # values, each object or list as ten: 50 ms
-_CONTAINER = 10
+COST_MOST = 1_000_000  # values, each object, list or member as ten: 50 ms
+_HEAVY = 10
 MARKS_MOST = 200_000  # as values of a frame: brackets, commas and colons of a worker's request
 
 
@@ -36,8 +36,8 @@ def require_readable(request: Request, body: bytes) -> None:
     if is_costly(request, body):
         advice = f": {FEWER_AT_ONCE}" if isinstance(request.dialect, EmbeddingsDialect) else ""
         raise LMProviderError(
-            f"The reply of {len(body):,} bytes holds over {COST_MOST:,} values (an object or a list counts as ten): "
-            f"it is not read{advice}.",
+            f"The reply of {len(body):,} bytes holds over {COST_MOST:,} values (an object, a list or a member counts "
+            f"as ten): it is not read{advice}.",
             model=request.lm.model,
             provider=request.lm.provider.id,
             status=200,
@@ -52,4 +52,4 @@ def is_costly(request: Request, body: bytes) -> bool:
     """Return whether reading a body would take longer than that."""
     if len(body) < LOOKED_AT_LEAST or b'ogprobs"' in request.body:
         return False
-    return _CONTAINER * (body.count(b"{") + body.count(b"[")) + body.count(b",") > COST_MOST
+    return _HEAVY * sum(map(body.count, (b"{", b"[", b":"))) + body.count(b",") > COST_MOST

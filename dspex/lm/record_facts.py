@@ -19,6 +19,7 @@ from .sent_options import EXTRA, MARKS, members_in, require_consistent, require_
 
 if TYPE_CHECKING:
     from .clouds.signer import Signer
+    from .lm_port import LMPort
 
 _OF_DEPLOYMENTS = {"max_completion_tokens": "max_tokens"}
 # OpenAI's reasoning families; their "-chat" variants are ordinary models (DSPy 3.4.1, clients/lm.py).
@@ -54,6 +55,11 @@ class LMFacts(HoldsSecrets):
     provider: Provider
     name: str
     ref: str
+
+    @property
+    def port(self) -> LMPort | None:
+        """The way to the service that has it; None for a language model that this process asks itself."""
+        return None
 
     @property
     def supports_schema(self) -> bool:

@@ -106,18 +106,34 @@ class Account:
             else:
                 self.cost_usd += cost
             self.tokens += _tokens_of(usage)
-            total = self.usage.get(model)
-            if total is None:
-                model = model if len(self.usage) < MODELS_MOST else OTHER_MODELS
-                total = self.usage.setdefault(model, {})
-            for name, value in usage.items():
-                if value is None:
-                    continue
-                if value.__class__ is dict:
-                    inner = total.get(name) or {}
-                    total[name] = {k: inner.get(k, 0) + (value.get(k) or 0) for k in {*inner, *value}}
-                else:
-                    total[name] = total.get(name, 0) + value
+            self._add_usage(model, usage)
+
+    def _add_usage(self, model: str, usage: Mapping[str, Any]) -> None:
+        total = self.usage.get(model)
+        if total is None:
+            model = model if len(self.usage) < MODELS_MOST else OTHER_MODELS
+            total = self.usage.setdefault(model, {})
+        for name, value in usage.items():
+            if value is None:
+                continue
+            if value.__class__ is dict:
+                inner = total.get(name) or {}
+                total[name] = {k: inner.get(k, 0) + (value.get(k) or 0) for k in {*inner, *value}}
+            else:
+                total[name] = total.get(name, 0) + value
+
+    def merge(self, spent: Mapping[str, Any]) -> None:
+        """Count what another process asked for this one, as its `stats` say."""
+        with self._lock:
+            self.requests += _whole(spent.get("requests"))
+            self.cached_requests += _whole(spent.get("cached_requests"))
+            self.unpriced_requests += _whole(spent.get("unpriced_requests"))
+            cost = spent.get("cost_usd")
+            self.cost_usd += cost if isinstance(cost, float | int) and cost >= 0 else 0.0
+            self.tokens += _whole(spent.get("total_tokens"))
+            models = spent.get("models")
+            for model, usage in models.items() if isinstance(models, Mapping) else ():
+                self._add_usage(str(model), usage if isinstance(usage, Mapping) else {})
 
     def add_cached(self) -> None:
         """Count one request that the cache answered."""
@@ -168,6 +184,11 @@ class UsageMeter:
             account.add_cached()
         return 0.0
 
+    def merge(self, spent: Mapping[str, Any]) -> None:
+        """Count what another process asked for this one: in the process's account, and in those that are open."""
+        for account in self._accounts():
+            account.merge(spent)
+
     def renew_locks(self) -> None:
         """In a forked child."""
         for account in self._accounts():
@@ -208,6 +229,10 @@ def _tokens_of(usage: Mapping[str, Any]) -> int:
     """Return the tokens that count: some servers report no total, or one that is less than its parts."""
     parts: int = (usage.get("prompt_tokens") or 0) + (usage.get("completion_tokens") or 0)
     return max(usage.get("total_tokens") or 0, parts)
+
+
+def _whole(value: Any) -> int:
+    return int(count(value) or 0)
 
 
 def _limit(name: str, given: float | None) -> Any:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from .call_client import CallClient
 from .loop_batching import LoopBatch, LoopBatches
 from .state.records import CallRecord, SessionUse
 
@@ -35,6 +36,7 @@ class Call(CallRecord):
         "arguments_end",
         "arguments_start",
         "cause",
+        "client",
         "context",
         "deadline",
         "error",
@@ -73,8 +75,11 @@ class Call(CallRecord):
         is_nested: bool = False,
         is_durable: bool = False,
         is_trusted: bool = True,
+        client: CallClient | None = None,
     ) -> None:
-        super().__init__(id, command, session=session, use=use, retries=retries, is_nested=is_nested)
+        share = "" if client is None else client.name
+        super().__init__(id, command, session=session, use=use, retries=retries, is_nested=is_nested, share=share)
+        self.client = client
         self.frame = frame
         self.arguments_start = arguments_start  # in the frame: a queued call holds its arguments once
         self.arguments_end = arguments_end

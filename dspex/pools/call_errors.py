@@ -192,7 +192,9 @@ def describe_raised(error: BaseException) -> dict[str, Any]:
 
 def _died(call: EndedCall, pool: PoolFacts, worker: CalledWorker | None, started: errors.Started) -> errors.DspexError:
     if worker is None:
-        return errors.PoolClosed(f"Pool {pool.name!r} was stopped while the call {call.command!r} ran.")
+        closed = errors.PoolClosed(f"Pool {pool.name!r} was stopped while the call {call.command!r} ran.")
+        closed.was_running = True
+        return closed
     if worker.over is not None:
         return errors.WorkerMemoryExceeded(
             pool.name,

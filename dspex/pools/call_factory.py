@@ -10,6 +10,7 @@ from dspex_worker.wire import OverLimit, Packed, Unencodable, messages
 
 from ..errors import EncodeError, FrameTooLarge, InvalidInput, UnknownName, WouldDeadlock
 from .call import Call, next_id
+from .call_client import CallClient
 from .call_verbs import CallKeywords, StreamKeywords
 from .nesting import outer_calls
 
@@ -35,10 +36,12 @@ class CallFactory:
         credit: int | None = None,
         *,
         is_trusted: bool = True,
+        client: CallClient | None = None,
     ) -> Call:
         """Return the call, encoded and ready to be submitted; `credit` is of a stream's chunks.
 
-        A trusted call is one that this process makes by itself: its worker may import what it names.
+        A trusted call is one that this process makes by itself: its worker may import what it names. `client` is whom
+        another is made for.
 
         Raises:
             InvalidInput, UnknownName, EncodeError, FrameTooLarge, WouldDeadlock: it can never run; nothing is sent.
@@ -82,6 +85,7 @@ class CallFactory:
             is_nested=is_nested,
             is_durable=is_durable,
             is_trusted=is_trusted,
+            client=client,
         )
         if outers:
             call.generation = outers[0].generation

@@ -97,7 +97,7 @@ class CallbackRunner:
         if admission is None:
             admission = self._admission = CallbackAdmission(self._pool, self._handlers.limits())
         try:
-            self._handlers.find(request.name)
+            self._handler_of(request)
             request.on_end = self._ended
             is_turn = admission.enter(request)
         except DspexError as refusal:
@@ -106,6 +106,12 @@ class CallbackRunner:
         if is_turn:
             self._turns.append(request)
             self._start_turns()
+
+    def _handler_of(self, request: Callback) -> Handler:
+        """Return who answers: the client that the call is made for, if it has a handler for this, else we."""
+        client = request.outer.client
+        own = None if client is None else client.handlers.get(request.name)
+        return own or self._handlers.find(request.name)
 
     def stop(self) -> None:
         self._threads.stop()
@@ -151,7 +157,7 @@ class CallbackRunner:
             return
         try:
             self._require_reader(request)
-            handler = self._handlers.find(request.name)
+            handler = self._handler_of(request)
             if inspect.iscoroutinefunction(handler) or inspect.isasyncgenfunction(handler):
                 if len(self._left) >= LEFT_TASKS_MOST:
                     raise TooManyToolsLeft(self._pool, left=len(self._left), limit=LEFT_TASKS_MOST)

@@ -32,6 +32,14 @@ CLOSING = 1.0  # seconds that a cancelled coroutine has to end
 Handler = Callable[["Callback"], Any]
 
 
+class HandlerError(Exception):
+    """What a handler in another process raised, as that process described it."""
+
+    def __init__(self, described: dict[str, Any]) -> None:
+        super().__init__(described.get("message"))
+        self.described = described
+
+
 class Callback:
     """One request of a worker. Handlers read `arguments`, and `outer`, the call that it belongs to."""
 
@@ -169,7 +177,7 @@ class Callback:
 
     def fail(self, error: BaseException) -> None:
         """Send the error; one of DSPex's comes out of the outer call as it is, if the worker passes it on."""
-        described = describe_raised(error)
+        described = error.described if isinstance(error, HandlerError) else describe_raised(error)
         if isinstance(error, DspexError):
             described["facts"][RAISED] = self.outer.note_raised(self.id, error)
         self._answer(Kind.ERROR, described)

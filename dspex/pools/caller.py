@@ -11,6 +11,7 @@ from dspex_worker.wire.messages import Kind
 
 from ..errors import CallCancelled
 from .call import Call
+from .call_client import CallClient
 from .call_factory import CallFactory
 from .call_verbs import CallKeywords, StreamKeywords, require_known
 from .dispatcher import Dispatcher
@@ -67,9 +68,10 @@ class Caller:
         *,
         keeps_packed: bool = False,
         is_trusted: bool = True,
+        client: CallClient | None = None,
     ) -> Call:
         """`invoke`, awaited; with `keeps_packed` a large value stays packed, for who only passes it on."""
-        call = self.make(command, arguments, options, is_trusted=is_trusted)
+        call = self.make(command, arguments, options, is_trusted=is_trusted, client=client)
         call.keeps_packed = keeps_packed
         future = call.wait_in_loop(self._dispatcher.loop_batches)
         try:  # no await stands between submitting and waiting (C6)
@@ -90,6 +92,7 @@ class Caller:
         credit: int | None = None,
         *,
         is_trusted: bool = True,
+        client: CallClient | None = None,
     ) -> Call:
         """Return the call, encoded and ready to be submitted.
 
@@ -100,7 +103,7 @@ class Caller:
         self._ownership.check_usable()
         if options:
             require_known(options, shape)
-        return self._call_factory.make(command, arguments, options, credit, is_trusted=is_trusted)
+        return self._call_factory.make(command, arguments, options, credit, is_trusted=is_trusted, client=client)
 
     def cancel(self, call: Call) -> None:
         """End a call from another thread than its caller's: that one gets CallCancelled."""
@@ -128,10 +131,11 @@ class Caller:
         *,
         keeps_packed: bool = False,
         is_trusted: bool = True,
+        client: CallClient | None = None,
     ) -> AsyncStream:
         """Run a streaming command, to be read by a coroutine of the running loop."""
         loop = asyncio.get_running_loop()
-        call, buffer = self._make_stream(command, arguments, options, loop, is_trusted=is_trusted)
+        call, buffer = self._make_stream(command, arguments, options, loop, is_trusted=is_trusted, client=client)
         call.keeps_packed = keeps_packed
         stream = AsyncStream(call, buffer, self._grant, self)
         self._submit_stream(call)
@@ -145,8 +149,9 @@ class Caller:
         loop: asyncio.AbstractEventLoop | None,
         *,
         is_trusted: bool = True,
+        client: CallClient | None = None,
     ) -> tuple[Call, StreamBuffer]:
-        call = self.make(command, arguments, options, StreamKeywords, CREDIT, is_trusted=is_trusted)
+        call = self.make(command, arguments, options, StreamKeywords, CREDIT, is_trusted=is_trusted, client=client)
         buffer = call.stream = StreamBuffer(loop)
         return call, buffer
 

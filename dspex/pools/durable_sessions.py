@@ -6,9 +6,10 @@ Guarded by the pool's lock. Values are kept packed, so that restoring them is co
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from dspex_worker.wire import Malformed, OverLimit, encode, frame
+from dspex_worker.wire import Malformed, OverLimit, decode, encode, frame
 from dspex_worker.wire.messages import Kind
 
 STATE_LIMIT = 1024 * 1024  # bytes of one session's names and packed values; its worker keeps the same
@@ -24,6 +25,30 @@ def pack(wrote: Mapping[str, Any]) -> dict[str, bytes]:
         return {name: encode(value) for name, value in wrote.items()}
     except OverLimit as limit:
         raise Malformed(f"its session notes hold a value of {limit}") from None
+
+
+def require_state(state: Mapping[str, Any]) -> None:
+    """Check packed values that another process kept, before a worker unpacks them.
+
+    Raises:
+        Malformed: they are none, or more than a session may hold.
+    """
+    if not all(isinstance(name, str) and isinstance(packed, bytes) for name, packed in state.items()):
+        raise Malformed("a session's state is names and packed values")
+    size = sum(len(name) + len(packed) for name, packed in state.items())
+    if size > STATE_LIMIT:
+        raise Malformed(f"the session's state has {size:,} bytes; the limit is {STATE_LIMIT:,}")
+    for packed in state.values():
+        decode(packed)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionCopy:
+    """What the supervisor knows of a session: whether its worker, or this process, holds state; and that state."""
+
+    is_stateful: bool = False
+    generation: int = 0
+    values: Mapping[str, bytes] | None = None  # of a durable one
 
 
 class DurableSessions:
@@ -45,6 +70,14 @@ class DurableSessions:
         size = sum(len(name) + len(packed) for name, packed in after.items())
         if size > STATE_LIMIT:
             raise Malformed(f"its session notes make {size:,} bytes of state; the limit is {STATE_LIMIT:,}")
+
+    def values(self, key: str) -> dict[str, bytes]:
+        """Return the packed values of a session."""
+        return dict(self._values.get(key, ()))
+
+    def put(self, key: str, values: Mapping[str, bytes]) -> None:
+        """Take a session's whole state, from who kept a copy of it."""
+        self._values[key] = dict(values)
 
     def apply(self, key: str, notes: Mapping[str, Any]) -> None:
         """Apply what a call wrote, packed, and deleted."""

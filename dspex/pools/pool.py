@@ -7,7 +7,7 @@ and reaps their processes.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Unpack
 
 from dspex_worker.wire import Packed
@@ -17,12 +17,14 @@ from ..errors import SessionLimit
 from ..events import Bus, Name
 from .budgets import PoolBudgets
 from .call import Call
+from .call_client import CallClient
 from .call_factory import CallFactory
 from .call_rows import LiveCalls
 from .call_verbs import CallKeywords, StreamKeywords
 from .callback_handlers import CallbackHandlers
 from .caller import Caller, Cancel
 from .dispatcher import Dispatcher
+from .durable_sessions import SessionCopy
 from .inbox import Inbox
 from .ownership import Ownership
 from .pool_lifecycle import PoolLifecycle
@@ -109,14 +111,18 @@ class Pool:
         *,
         keeps_packed: bool = False,
         is_trusted: bool = True,
+        client: CallClient | None = None,
         **options: Unpack[CallKeywords],
     ) -> Coroutine[Any, Any, Call]:
         """`invoke`, to be awaited: the caller's own coroutine, for one more of them costs at every step.
 
         With `keeps_packed` a large value stays packed, for who only passes it on. `is_trusted=False` is for calls that
         another process or a file asks for: workers import for them what the pool's `imports` name, and nothing else.
+        `client` is the other process.
         """
-        return self._caller.ainvoke(command, arguments, options, keeps_packed=keeps_packed, is_trusted=is_trusted)
+        return self._caller.ainvoke(
+            command, arguments, options, keeps_packed=keeps_packed, is_trusted=is_trusted, client=client
+        )
 
     def stream(
         self,
@@ -136,10 +142,13 @@ class Pool:
         *,
         keeps_packed: bool = False,
         is_trusted: bool = True,
+        client: CallClient | None = None,
         **options: Unpack[StreamKeywords],
     ) -> AsyncStream:
-        """`stream`, for `async for`; needs a running event loop. The two flags are as for `ainvoke`."""
-        return self._caller.astream(command, arguments, options, keeps_packed=keeps_packed, is_trusted=is_trusted)
+        """`stream`, for `async for`; needs a running event loop. The other arguments are as for `ainvoke`."""
+        return self._caller.astream(
+            command, arguments, options, keeps_packed=keeps_packed, is_trusted=is_trusted, client=client
+        )
 
     # -- the operator ------------------------------------------------------------------------------------------
 
@@ -238,8 +247,20 @@ class Pool:
 
     # -- sessions ----------------------------------------------------------------------------------------------
 
-    def open_session(self, key: str, *, is_durable: bool, fresh: bool) -> None:
-        """Make a session known; `fresh` drops what it was.
+    def session_copy(self, key: str) -> SessionCopy:
+        """Return what is known of a session's state."""
+        dispatcher = self._dispatcher
+        with dispatcher.lock:
+            record = dispatcher.state.sessions.get(key)
+            if record is None:
+                return SessionCopy()
+            values = dispatcher.durable.values(key) if record.is_durable else None
+            return SessionCopy(record.is_stateful, record.generation, values)
+
+    def open_session(
+        self, key: str, *, is_durable: bool, fresh: bool, state: Mapping[str, bytes] | None = None
+    ) -> None:
+        """Make a session known; `fresh` drops what it was. A new durable one begins with `state`, checked before.
 
         Raises:
             SessionLimit: the pool holds as many as it may, and each of them holds state.
@@ -250,7 +271,11 @@ class Pool:
 
         def opened(now: float) -> list[Instruction]:
             try:
-                return dispatcher.state.open_session(key, now, is_durable=is_durable, fresh=fresh)
+                is_new = key not in dispatcher.state.sessions
+                instructions = dispatcher.state.open_session(key, now, is_durable=is_durable, fresh=fresh)
+                if state and is_new and dispatcher.state.restore_session(key):
+                    dispatcher.durable.put(key, state)
+                return instructions
             except KeyError:  # raised below: out of `change`, it would look like an interruption
                 refused.append(key)
                 return []

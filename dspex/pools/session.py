@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Unpack
 
 from ..errors import InvalidInput
@@ -20,11 +21,21 @@ ID_MOST = 500  # characters of a session's id; pools, workers and accounts keep 
 class Session:
     """`with sup.session("dspy") as s: s.call(...)`. Leaving the block drops the state."""
 
-    def __init__(self, pool: Pool, id: str | None, *, durable: bool, fresh: bool, client: str, shared: bool) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        id: str | None,
+        *,
+        durable: bool,
+        fresh: bool,
+        client: str,
+        shared: bool,
+        state: Mapping[str, bytes] | None = None,
+    ) -> None:
         self.id = id if id is not None else secrets.token_hex(8)
         self.key = session_key(self.id, client="shared" if shared else client)
         self._pool = pool
-        pool.open_session(self.key, is_durable=durable, fresh=fresh)
+        pool.open_session(self.key, is_durable=durable, fresh=fresh, state=state)
 
     def call(
         self, command: str, arguments: dict[str, Any] | None = None, **options: Unpack[SessionCallKeywords]

@@ -143,6 +143,10 @@ class Supervisor:
         self.handlers.stop()
         self._bus.stop()
 
+    def release(self) -> None:
+        """`stop`, for the process whose default supervisor it was; a client of a service only disconnects."""
+        self.stop()
+
     def __enter__(self) -> Supervisor:
         return self.start()
 

@@ -156,6 +156,7 @@ class ToolThreads:
             while not self._todo or self._is_one_too_many():
                 if self._is_over or self._is_one_too_many():
                     self._threads -= 1
+                    self._has_work.notify()  # what woke this one may be another's work
                     return None
                 self._idle += 1
                 self._has_work.wait()

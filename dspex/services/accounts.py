@@ -1,4 +1,4 @@
-"""Count the LM usage of one supervisor's workers: an account for each pool, and one for each session.
+"""Count the LM usage of one supervisor's workers: an account for each pool, each session, and each client.
 
 The services open them for the requests that workers forward; the pools read them for `stats()`. Any thread.
 """
@@ -13,6 +13,7 @@ from ..lm.usage import Account
 from ..pools.budgets import PoolBudgets
 from ..usage_stats import UsageStats, no_usage
 
+CLIENTS_MOST = 10_000  # accounts of clients, likewise
 SESSIONS_MOST = 10_000  # accounts of sessions that are kept; the least recently used go first
 
 
@@ -23,6 +24,7 @@ class Accounts:
         self._budgets = budgets
         self._lock = threading.Lock()
         self._pools: dict[str, Account] = {}
+        self._clients: OrderedDict[str, Account] = OrderedDict()
         self._sessions: OrderedDict[tuple[str, str], Account] = OrderedDict()
 
     def of(self, pool: str, session: str | None) -> tuple[Account, ...]:
@@ -32,6 +34,17 @@ class Accounts:
             if whole is None:
                 whole = self._pools[pool] = Account(f"pool {pool!r}")
             return (whole,) if session is None else (whole, self._of_session(pool, session))
+
+    def of_client(self, name: str) -> Account:
+        """Return the account of what a client of the control socket asks for, kept while the service lives."""
+        with self._lock:
+            account = self._clients.get(name)
+            if account is None:
+                account = self._clients[name] = Account(f"client {name!r}")
+                if len(self._clients) > CLIENTS_MOST:
+                    self._clients.popitem(last=False)
+            self._clients.move_to_end(name)
+            return account
 
     def stats(self, pool: str, session: str | None = None) -> UsageStats:
         """Return what a pool, or one session in it, has used so far."""

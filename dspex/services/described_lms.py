@@ -33,7 +33,7 @@ from ..scoped_defaults import scoped
 
 if TYPE_CHECKING:
     from ..pools.callbacks import Callback
-    from ..pools.supervisor import Supervisor
+    from ..pools.supervising import Supervising
     from ..pools.worker import Worker
 
 KEPT = 256  # LMs of one worker's own; the least recently asked go, and are described again
@@ -58,7 +58,7 @@ class DescribedLMs:
 
     def __init__(
         self,
-        supervisor: Supervisor,
+        supervisor: Supervising,
         record_of: Callable[[LM], dict[str, Any]],
         lm_of: Callable[[str], LM | None] = lambda ref: None,
     ) -> None:

@@ -16,7 +16,7 @@ import hashlib
 import json
 import threading
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Mapping
 from contextlib import aclosing, contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
@@ -82,21 +82,37 @@ class KeptAnswers:
 
     def of_handler(self, request: Callback, handler: Callable[[Callback], Any]) -> Any:
         """Return the kept result of a metric or a tool, else the handler's, which is kept."""
-        if request.name == "metric.call" and not self._metrics:
+        if (key := self._key_of(request)) is None:
             return handler(request)
+        if (kept := self._store.answer(key)) is not None:
+            return _value_of(kept)
+        return self._kept(key, request.name, handler(request))
+
+    async def of_async_handler(self, request: Callback, handler: Callable[[Callback], Awaitable[Any]]) -> Any:
+        """`of_handler`, for one that is asynchronous."""
+        if (key := self._key_of(request)) is None:
+            return await handler(request)
+        if (kept := self._store.answer(key)) is not None:
+            return _value_of(kept)
+        return self._kept(key, request.name, await handler(request))
+
+    def _key_of(self, request: Callback) -> str | None:
+        """Return what a metric's or tool's result is kept under; None if it is not."""
+        if request.name == "metric.call" and not self._metrics:
+            return None
         apart = _APART.get(request.name, ())
         given = {name: value for name, value in request.arguments.items() if name not in apart}
-        key = self._numbered(_digest(request.name, given))
-        if (kept := self._store.answer(key)) is not None:
-            return codec.decode(base64.b64decode(kept["packed"])) if "packed" in kept else kept["value"]
-        value = handler(request)
+        return self._numbered(_digest(request.name, given))
+
+    def _kept(self, key: str, kind: str, value: Any) -> Any:
+        """Keep a result, and return it."""
         if isinstance(value, dict) and "carried" in value:  # a pickle: no file may bring one into a worker
             return value
         if _is_json(value):
-            self._store.keep(key, request.name, {"value": value})
+            self._store.keep(key, kind, {"value": value})
         else:
             packed = codec.encode(value)  # what cannot be encoded could not be sent either
-            self._store.keep(key, request.name, {"packed": base64.b64encode(packed).decode("ascii")})
+            self._store.keep(key, kind, {"packed": base64.b64encode(packed).decode("ascii")})
         return value
 
     def _numbered(self, key: str) -> str:
@@ -132,6 +148,20 @@ def kept(handler: Callable[[Callback], Any]) -> Callable[[Callback], Any]:
         return handler(request) if answers is None else answers.of_handler(request, handler)
 
     return keeping
+
+
+def akept(handler: Callable[[Callback], Awaitable[Any]]) -> Callable[[Callback], Awaitable[Any]]:
+    """`kept`, for a handler that is asynchronous."""
+
+    async def keeping(request: Callback) -> Any:
+        answers = kept_answers()
+        return await (handler(request) if answers is None else answers.of_async_handler(request, handler))
+
+    return keeping
+
+
+def _value_of(kept: Mapping[str, Any]) -> Any:
+    return codec.decode(base64.b64decode(kept["packed"])) if "packed" in kept else kept["value"]
 
 
 def _asked(request: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,18 +1,19 @@
 """Register metrics and rewards of this process for the time of a job, and call them when a worker asks.
 
 A metric gets what DSPy gives it: the very example of the job, the prediction with values of the signature's types, the
-trace, and GEPA's two. Any thread; asynchronous metrics run on the caller's event loop, or on one that is kept for them.
+trace, and GEPA's two. Any thread; asynchronous metrics run on the caller's event loop, or on one that is kept for each.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
+import functools
 import secrets
 import sys
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+import weakref
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dspex_worker.user_calls import (
@@ -21,81 +22,21 @@ from dspex_worker.user_calls import (
     feedback_in,
     metric_parameters,
     name_of,
-    require_result,
     score_in,
 )
 
 from ..adapters.plain_data import to_wire
-from ..adapters.validation import added_outputs, checked_inputs
-from ..errors import AdapterParseError, EncodeError, InvalidInput, SettingsError, UnknownName
-from ..loop_thread import LoopThread
-from ..types.example import Example
+from ..errors import EncodeError, InvalidInput, SettingsError, UnknownName
 from ..types.logprobs import logprobs_told
-from ..types.prediction import Prediction
-from ..types.traced_predictor import TracedPredictor
 from .caller_loop import loop_of
+from .metric_job import MetricJob
+from .metric_limit import MetricLimit
+from .metric_loop import MetricLoop, result_on
+from .metric_runner import MetricRunner
 from .registry import Registry
 
 if TYPE_CHECKING:
     from ..pools.callbacks import Callback
-    from ..signatures.signature import Signature
-
-
-class UnusableMetric(SettingsError):
-    """A metric that can score no example, whatever the program answers. Workers know it by its name."""
-
-
-@dataclass(frozen=True, slots=True)
-class MetricJob:
-    """What a metric's arguments are made of: the job's examples, as they were given, and the types of its values."""
-
-    examples: Mapping[str, Sequence[Any]] = field(default_factory=dict)  # "train" and "val"
-    signature: Signature | None = None  # of the program's answers; None: nothing is known of their types
-    typed: Callable[[Mapping[str, Any], Mapping[str, Any] | None], dict[str, Any]] | None = None
-    packages: Collection[str] = ()  # whose classes, where they are loaded here, other outputs may be of
-    is_reward: bool = False
-
-    def example(self, arguments: Mapping[str, Any]) -> Any:
-        """Return the example that a worker names, else one of the fields that it sent."""
-        where = arguments.get("row")
-        if isinstance(where, list) and len(where) == 2 and isinstance(where[1], int):
-            rows = self.examples.get(where[0], ())
-            if 0 <= where[1] < len(rows):
-                return rows[where[1]]
-        given, objects = arguments.get("example"), arguments.get("example_objects")
-        values = dict(given) if isinstance(given, Mapping) else {}
-        if self.packages and isinstance(objects, Mapping):  # of no signature, which would type them
-            with contextlib.suppress(AdapterParseError):
-                values |= added_outputs({name: values.get(name) for name in objects}, objects, self.packages)
-        return Example(values, arguments.get("inputs"))
-
-    def prediction(
-        self, outputs: Mapping[str, Any], objects: Mapping[str, Any] | None = None, **facts: Any
-    ) -> Prediction:
-        """Return outputs as the program's prediction; `objects` are the exact forms of what is not plain data.
-
-        `facts` are what else a `Prediction` says.
-        """
-        return Prediction(outputs if self.typed is None else self.typed(outputs, objects or {}), **facts)
-
-    def trace(self, steps: Any) -> list[tuple[TracedPredictor, dict[str, Any], Prediction]] | None:
-        """Return the steps as DSPy's tuples: the predictor, its inputs and its outputs."""
-        return None if steps is None else [self._step(*step) for step in steps]
-
-    def _step(
-        self, about: Any, inputs: Any, outputs: Any, forms: Any
-    ) -> tuple[TracedPredictor, dict[str, Any], Prediction]:
-        predictor, (given, made) = TracedPredictor.of(about), forms
-        known = self.signature
-        if known is not None and predictor.signature.output_fields.keys() != known.output_fields.keys():
-            known = None  # another predictor's, of whose types nothing is known here
-        taken = added_outputs(inputs, given, self.packages)
-        with contextlib.suppress(InvalidInput, EncodeError):  # tools, and fields that are only called the same
-            taken = taken if known is None else checked_inputs(known, taken, allow_markers=True)
-        if known is not None:
-            with contextlib.suppress(AdapterParseError):
-                return predictor, taken, self.prediction(outputs, made)
-        return predictor, taken, Prediction(added_outputs(outputs, made, self.packages))
 
 
 _NO_JOB = MetricJob()
@@ -105,8 +46,8 @@ class Metrics:
     """Metrics and rewards of this process, by the id that a job carries."""
 
     def __init__(self) -> None:
-        self._metrics: Registry[tuple[Callable[..., Any], MetricParameters, MetricJob]] = Registry()
-        self._loop = LoopThread("dspex-metrics")
+        self._metrics: Registry[RegisteredMetric] = Registry()
+        self._loops: weakref.WeakKeyDictionary[Any, MetricLoop] = weakref.WeakKeyDictionary()
 
     @contextlib.contextmanager
     def described(self, metric: Any, job: MetricJob = _NO_JOB) -> Generator[dict[str, Any]]:
@@ -130,38 +71,73 @@ class Metrics:
             SettingsError: it cannot be called as DSPy calls a metric.
         """
         parameters = checked_parameters(metric)
-        with self._metrics.registered(id, (metric, parameters, job)):
-            yield parameters
+        runner = MetricRunner(metric, self._loop_of(metric))
+        try:
+            with self._metrics.registered(id, RegisteredMetric(metric, parameters, job, runner)):
+                yield parameters
+        finally:
+            runner.stop()
 
-    def call(self, request: Callback) -> Any:
+    async def call(self, request: Callback) -> Any:
         """Answer a "metric.call": a number or a bool, or a score with its feedback, as the metric gives it.
 
         Raises:
             InvalidInput: the metric gave neither.
+            MetricTimeout: it took longer than its job allows.
             UnusableMetric: it gave a generator, so it can score nothing.
         """
+        found, called, limit = self._asked(request)
+        return found.told(await found.runner.result(called, limit, loop_of(request)))
+
+    async def call_here(self, request: Callback) -> Any:
+        """`call`, for an asynchronous metric of DSPex's own, which blocks no loop.
+
+        Raises:
+            InvalidInput, MetricTimeout: as `call`.
+        """
+        found, called, limit = self._asked(request)
+        return found.told(await result_on(asyncio.get_running_loop(), called, limit))
+
+    def _loop_of(self, metric: Callable[..., Any]) -> MetricLoop:
+        """Return a metric's loop: the same in each of its jobs, and no other metric's, which it could block."""
+        owner = getattr(metric, "__self__", metric)  # a bound method is made anew each time
+        try:
+            return self._loops.setdefault(owner, MetricLoop())
+        except TypeError:  # it cannot be a key; its loop ends with the job
+            return MetricLoop()
+
+    def _asked(self, request: Callback) -> tuple[RegisteredMetric, Callable[[], Any], MetricLimit]:
+        """Return the metric that a request names, its call and the limit of that."""
         request.require(id=str, prediction=dict)
         arguments = request.arguments
         found = self._metrics.get(str(arguments["id"]))
         if found is None:
             raise UnknownName("metric", str(arguments["id"]), ())
-        metric, parameters, job = found
-        placed, named = parameters.arguments(_dspy_arguments(arguments, job))
-        value = usable_result(metric(*placed, **named), metric)
-        if inspect.isawaitable(value):
-            value = self._awaited(value, request)
-        return float(value) if job.is_reward else wire_score(value, name_of(metric))
+        limit = MetricLimit(name_of(found.metric), _place_of(arguments), found.job.limit_s, request.pool.name)
+        return found, functools.partial(found.called, arguments), limit
 
-    def _awaited(self, value: Any, request: Callback) -> Any:
-        """Return an asynchronous metric's result: from the caller's loop if it has one, else from the kept one."""
 
-        async def result() -> Any:
-            return await value
+@dataclass(frozen=True, slots=True)
+class RegisteredMetric:
+    """A metric for the time of a job."""
 
-        loop = loop_of(request)
-        if loop is not None:
-            return asyncio.run_coroutine_threadsafe(result(), loop).result()
-        return self._loop.submit(result()).result()
+    metric: Callable[..., Any]
+    parameters: MetricParameters
+    job: MetricJob
+    runner: MetricRunner
+
+    def called(self, arguments: Mapping[str, Any]) -> Any:
+        """Return what the metric gives for what a worker sent: values that validate themselves are the user's code."""
+        placed, named = self.parameters.arguments(_dspy_arguments(arguments, self.job))
+        return self.metric(*placed, **named)
+
+    def told(self, value: Any) -> Any:
+        """Return what it gave as a worker reads it.
+
+        Raises:
+            InvalidInput: it gave no number.
+        """
+        return float(value) if self.job.is_reward else wire_score(value, name_of(self.metric))
 
 
 def checked_metric(metric: Any) -> None:
@@ -207,18 +183,6 @@ def named_metric(metric: Any) -> dict[str, Any]:
     )
 
 
-def usable_result(value: Any, metric: Callable[..., Any]) -> Any:
-    """Return what a metric gave; a coroutine is to be awaited.
-
-    Raises:
-        UnusableMetric: it is a generator.
-    """
-    try:
-        return require_result(value, "metric", metric, may_await=True)
-    except Mismatch as error:
-        raise UnusableMetric(str(error), key="metric") from error
-
-
 def checked_score(value: Any, name: str) -> float | bool:
     """Return the number that a metric gave.
 
@@ -256,6 +220,12 @@ def _dspy_arguments(arguments: Mapping[str, Any], job: MetricJob) -> tuple[Any, 
     every = (job.example(arguments), prediction, trace, arguments.get("pred_name"), pred_trace)
     count = arguments.get("given")
     return every[: max(2, count)] if isinstance(count, int) else every
+
+
+def _place_of(arguments: Mapping[str, Any]) -> str:
+    """Return what an example is called in messages: its list and its place there, if the job has it."""
+    where = arguments.get("row")
+    return f"{where[0]}set[{where[1]}]" if isinstance(where, list) and len(where) == 2 else "an example of the worker's"
 
 
 def _prediction_of(arguments: Mapping[str, Any], job: MetricJob) -> Any:

@@ -20,24 +20,26 @@ from ..lm.lm_client import LMClient
 from ..lm.record import LM
 from ..lm.usage import set_process_budget
 from ..pools.callbacks import Callback
-from ..pools.supervisor import Supervisor
+from ..pools.supervising import Supervising
 from ..usage_stats import UsageStats
 from .accounts import Accounts
 from .call_observers import CallObservers
 from .code import CodeStore
 from .described_lms import DescribedLMs
-from .kept_answers import kept, kept_answers
+from .kept_answers import akept, kept, kept_answers
 from .metrics import Metrics
 from .running_jobs import RunningJobs
+from .served_lms import is_served_ref, lm_of_ref
 from .tools import ToolSets
 
+LATER_S = 1.0  # that a request may take beyond its call, which ends first, as CallTimeout, and ends the request
 _making = threading.Lock()
 
 
 class Services:
     """The LM requests, tools, metrics and code of one supervisor's workers."""
 
-    def __init__(self, supervisor: Supervisor, client: LMClient) -> None:
+    def __init__(self, supervisor: Supervising, client: LMClient) -> None:
         self.supervisor = supervisor
         self.client = client
         self.tools = ToolSets()
@@ -46,7 +48,7 @@ class Services:
         self.code = CodeStore()
         self.jobs = RunningJobs()
         self.accounts = Accounts(supervisor.budgets)
-        self.described_lms = DescribedLMs(supervisor, self.lm_record, client.known)
+        self.described_lms = DescribedLMs(supervisor, self.lm_record, self._known)
         self.kept: dict[str, object] = {}  # what optimizer steps have found, by content (P8)
         set_process_budget(client.usage, supervisor.config.tables)
         set_process_cache(client, supervisor.cache, supervisor.config.tables)
@@ -54,7 +56,8 @@ class Services:
         supervisor.register("lm.request", self._forward)
         supervisor.register("lm.describe", self.described_lms.describe)
         supervisor.register("tool.call", kept(self.tools.call))
-        supervisor.register("metric.call", kept(self.metrics.call))
+        supervisor.register("metric.call", akept(self.metrics.call))
+        supervisor.register("metric.spread", self.metrics.call_here)  # computed anew where it is asked again
         supervisor.register("call.seen", self.call_observers.seen)
         supervisor.register("code.get", self.code.get)
         supervisor.register("code.path", self.code.path)
@@ -85,6 +88,9 @@ class Services:
         self.supervisor.emit(name, **facts)
         return True
 
+    def _known(self, ref: str) -> LM | None:
+        return lm_of_ref(ref, self.supervisor) if is_served_ref(ref) else self.client.known(ref)
+
     async def _forward(self, request: Callback) -> AsyncIterator[Any]:
         answers = kept_answers()
         if answers is None:
@@ -93,7 +99,8 @@ class Services:
         return answers.of_lm(request.arguments, functools.partial(self._forwarded, request))
 
     def _forwarded(self, request: Callback) -> AsyncGenerator[Any, None]:
-        return self.client.aforward(request.arguments, deadline=request.deadline, origin=self._origin(request))
+        deadline = request.deadline + LATER_S
+        return self.client.aforward(request.arguments, deadline=deadline, origin=self._origin(request))
 
     def _origin(self, request: Callback) -> Origin:
         """Return who pays for a worker's request, and who emits its events with the call's ids."""
@@ -106,6 +113,9 @@ class Services:
             call=call.id,
         )
         own = self.described_lms.of(request.worker)
+        ref = str(request.arguments.get("lm"))
+        if is_served_ref(ref):
+            own = {**own, ref: lm_of_ref(ref, self.supervisor)}
         return Origin(self.accounts.of(request.pool.name, call.session), emit, own)
 
 
@@ -114,7 +124,7 @@ def _described(lm: LM) -> dict[str, Any]:
     return lm.to_wire()  # an LM never changes, and calls name the same few
 
 
-def services_of(supervisor: Supervisor) -> Services:
+def services_of(supervisor: Supervising) -> Services:
     """Return the supervisor's services; made once."""
     services = supervisor.services
     if services is None:

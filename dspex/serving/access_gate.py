@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..errors import SettingsError
 from .problems import problem_of
-from .refusal import Refusal
+from .request_refused import RequestRefused
 
 OPEN: Final = ("/livez", "/readyz")
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
@@ -36,10 +36,10 @@ class AccessGate:
             return
         await self._app(scope, receive, send)
 
-    def _refusal(self, scope: Scope) -> Refusal | None:
+    def _refusal(self, scope: Scope) -> RequestRefused | None:
         headers = Headers(scope=scope)
         if self._hosts is not None and _name_of(headers.get("host", "")) not in self._hosts:
-            return Refusal(421, "Another host", "This server does not go by the name in the Host header.")
+            return RequestRefused(421, "Another host", "This server does not go by the name in the Host header.")
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         if self._token is None or path in OPEN:
             return None
@@ -47,7 +47,7 @@ class AccessGate:
         kind, _, token = (given[0] if len(given) == 1 else "").partition(" ")
         if kind.lower() == "bearer" and hmac.compare_digest(token.strip().encode(), self._token):
             return None
-        return Refusal(
+        return RequestRefused(
             401, "No valid token", "Send the header Authorization: Bearer TOKEN.", {"www-authenticate": "Bearer"}
         )
 

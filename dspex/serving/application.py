@@ -23,7 +23,7 @@ from .openapi import openapi
 from .problems import problem_of
 from .program_endpoint import ProgramEndpoint
 from .program_routes import Bounds, program_routes
-from .refusal import Refusal
+from .request_refused import RequestRefused
 from .running_calls import RunningCalls
 from .used_workers import UsedWorkers
 
@@ -117,9 +117,9 @@ def _refused(request: Request, error: Exception, programs: list[str]) -> Respons
     headers = dict(getattr(error, "headers", None) or {})
     if status == 404:
         name = request.url.path.strip("/").rpartition("/")[2]
-        refusal = Refusal(404, "There is no such path", str(UnknownName("program", name[:100], programs)))
+        refusal = RequestRefused(404, "There is no such path", str(UnknownName("program", name[:100], programs)))
     else:
         allowed = headers.get("Allow") or headers.get("allow") or "POST"
-        refusal = Refusal(status, "Another method", f"This path takes {allowed}.", headers)
+        refusal = RequestRefused(status, "Another method", f"This path takes {allowed}.", headers)
     problem = problem_of(refusal)
     return Response(problem.body(), problem.status, problem.response_headers())

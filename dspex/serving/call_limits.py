@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from ..errors import SettingsError
 from ..lm.usage import Account
-from .refusal import Refusal
+from .request_refused import RequestRefused
 
 HEADERS: Final = {
     "timeout": "X-DSPex-Timeout",
@@ -22,7 +22,7 @@ HEADERS: Final = {
     "budget_requests": "X-DSPex-Budget-Requests",
 }
 UNITS: Final = {"timeout": "s", "budget_usd": "USD", "budget_tokens": "tokens", "budget_requests": "requests"}
-_NUMBER: Final = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,20})?(?:[eE][+-]?[0-9]{1,3})?")
+_NUMBER: Final = re.compile(r"[0-9]{1,30}(?:\.[0-9]{1,20})?(?:[eE][+-]?[0-9]{1,3})?")
 _WHOLE: Final = ("budget_tokens", "budget_requests")
 OF_REQUEST: Final = "this request"  # the name of its account, which errors bear
 
@@ -72,7 +72,7 @@ class CallLimits:
         """Return the limits of one request; `header` gives the values of a header.
 
         Raises:
-            Refusal: a header that is no number, or is over the limit.
+            RequestRefused: a header that is no number, or is over the limit.
         """
         return AskedLimits(**{name: self._asked(name, header(HEADERS[name])) for name in HEADERS})
 
@@ -82,7 +82,7 @@ class CallLimits:
             return limit
         number = _number(name, values)
         if limit is not None and number > limit:
-            raise Refusal(
+            raise RequestRefused(
                 400,
                 "A limit is over the server's",
                 f"{HEADERS[name]} is {number:g} {UNITS[name]}; this server's limit is {limit:g} {UNITS[name]}. "
@@ -96,7 +96,7 @@ def _number(name: str, values: list[str]) -> float:
     number = float(text) if len(values) == 1 and _NUMBER.fullmatch(text) else 0.0
     if not 0 < number < math.inf or (name in _WHOLE and number != int(number)):
         kind = "a whole number" if name in _WHOLE else "a number"
-        raise Refusal(
+        raise RequestRefused(
             400, "A header cannot be read", f"{HEADERS[name]} is {kind} of {UNITS[name]} above 0, given once."
         )
     return number

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 from starlette.types import Receive
 
-from .refusal import Refusal
+from .request_refused import RequestRefused
 from .running_calls import RunningCalls, stopping
 
 T = TypeVar("T")
@@ -24,7 +24,7 @@ async def read_body(receive: Receive, limit: int) -> bytes:
     """Return the body.
 
     Raises:
-        Refusal: it is over `limit` bytes, or does not arrive.
+        RequestRefused: it is over `limit` bytes, or does not arrive.
         ClientGone: the client went away.
     """
     body = bytearray()
@@ -40,7 +40,7 @@ async def read_body(receive: Receive, limit: int) -> bytes:
                 if not message.get("more_body", False):
                     return bytes(body)
     except TimeoutError:
-        raise Refusal(
+        raise RequestRefused(
             408,
             "The body did not arrive",
             f"The body did not arrive within {BODY_WITHIN:g} s.",
@@ -48,11 +48,11 @@ async def read_body(receive: Receive, limit: int) -> bytes:
         ) from None
 
 
-def body_too_large(limit: int, actual: int | None = None) -> Refusal:
+def body_too_large(limit: int, actual: int | None = None) -> RequestRefused:
     """Return the refusal of a body over the limit."""
     found = "more" if actual is None else f"{actual:,}"
     detail = f"The body has {found} bytes; the limit is {limit:,}. Send less."
-    return Refusal(413, "The body is too large", detail, {"connection": "close"})
+    return RequestRefused(413, "The body is too large", detail, {"connection": "close"})
 
 
 async def while_connected(receive: Receive, running: RunningCalls, work: Coroutine[Any, Any, T], within: float) -> T:
@@ -60,7 +60,7 @@ async def while_connected(receive: Receive, running: RunningCalls, work: Corouti
 
     Raises:
         ClientGone: the client went away.
-        Refusal: the server stopped.
+        RequestRefused: the server stopped.
         TimeoutError: `within` seconds were over.
     """
     task = running.task(work)

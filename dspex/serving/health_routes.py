@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -13,14 +13,14 @@ from .running_calls import RunningCalls
 NO_METRICS = "Metrics need prometheus_client: pip install prometheus_client.\n"
 
 
-def health_routes(running: RunningCalls, is_ready: Callable[[], bool]) -> list[BaseRoute]:
+def health_routes(running: RunningCalls, is_ready: Callable[[], Awaitable[bool]]) -> list[BaseRoute]:
     """Return the routes; `is_ready` says whether the programs' workers can take a call."""
 
     async def livez(request: Request) -> Response:
         return JSONResponse({"status": "alive"})
 
     async def readyz(request: Request) -> Response:
-        status = "stopping" if running.is_draining else "ready" if is_ready() else "starting"
+        status = "stopping" if running.is_draining else "ready" if await is_ready() else "starting"
         return JSONResponse({"status": status}, 200 if status == "ready" else 503)
 
     return [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics)]

@@ -42,7 +42,7 @@ def bound(host: str, port: int) -> socket.socket:
         made.bind((host, port))
     except (OSError, OverflowError) as error:
         made.close()
-        reason = getattr(error, "strerror", None) or error
+        reason = str(getattr(error, "strerror", None) or error).rstrip(".")
         raise SettingsError(f"Port {port} of {host} cannot be had: {reason}.", key="port") from error
     return made
 

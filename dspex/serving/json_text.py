@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from .refusal import Refusal
+from .request_refused import RequestRefused
 
 
 def json_bytes(value: Any) -> bytes:
@@ -28,12 +28,12 @@ def read_json(body: bytes) -> Any:
     """Return what the JSON says.
 
     Raises:
-        Refusal: it is none.
+        RequestRefused: it is none.
     """
     try:
         return from_json(body, allow_inf_nan=False)
     except ValueError as error:
-        raise Refusal(400, "The body is no JSON", f"The body is no JSON: {error}.") from None
+        raise RequestRefused(400, "The body is no JSON", f"The body is no JSON: {error}.") from None
 
 
 def _base64(value: Any) -> str:

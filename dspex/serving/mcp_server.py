@@ -23,7 +23,7 @@ from .openapi import tool_schema
 from .problems import problem_of
 from .program_endpoint import ProgramEndpoint
 from .program_routes import Bounds
-from .refusal import Refusal
+from .request_refused import RequestRefused
 
 PATH = "/mcp"
 
@@ -73,7 +73,7 @@ class MCPTools:
         try:
             endpoint = self._endpoints.get(params.name)
             if endpoint is None:
-                raise Refusal(
+                raise RequestRefused(
                     404, "There is no such tool", str(UnknownName("tool", params.name[:100], self._endpoints))
                 )
             with self._bounds.running.admitted():

@@ -17,7 +17,7 @@ from typing import Any, Final
 from .. import errors
 from .call_limits import OF_REQUEST
 from .program_shape import MisfitInput, UnwritableOutput
-from .refusal import Refusal
+from .request_refused import RequestRefused
 
 MEDIA_TYPE: Final = "application/problem+json"
 TYPES: Final = "urn:dspex:error:"
@@ -106,7 +106,7 @@ class Problem:
 
 def problem_of(error: BaseException, *, program: str = "") -> Problem:
     """Return the problem of an error; what the caller is not told is logged."""
-    if isinstance(error, Refusal):
+    if isinstance(error, RequestRefused):
         retryable = "now" if error.status == UNAVAILABLE else "no"
         after = RETRY_AFTER if error.status == UNAVAILABLE else None
         return Problem(

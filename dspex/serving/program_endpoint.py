@@ -28,6 +28,7 @@ class ProgramEndpoint:
     def __init__(self, name: str, program: Program[Any]) -> None:
         self.name = name
         self.program = program
+        self._bound: tuple[float | None, Program[Any]] = program.timeout, program
         self._shape: ProgramShape | None = None if program.is_open else shape_of(name, program)
 
     @property
@@ -101,8 +102,13 @@ class ProgramEndpoint:
         return (await self.shape()).write(made), usage_of(made)
 
     def _within(self, timeout: float) -> Program[Any]:
-        own = self.program.timeout
-        return self.program if own is not None and own <= timeout else self.program.using(timeout=timeout)
+        own, (bound, program) = self.program.timeout, self._bound
+        if own is not None and own <= timeout:
+            return self.program
+        if bound != timeout:
+            program = self.program.using(timeout=timeout)
+            self._bound = timeout, program  # most requests ask for no other: what a program derives is made once
+        return program
 
 
 def usage_of(made: Any) -> dict[str, Any]:

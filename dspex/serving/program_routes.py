@@ -15,7 +15,7 @@ from .connected_client import ClientGone, body_too_large, read_body, while_conne
 from .event_stream import EventWriter
 from .json_text import json_bytes, read_json
 from .problems import problem_of
-from .refusal import Refusal
+from .request_refused import RequestRefused
 
 if TYPE_CHECKING:
     from .call_limits import AskedLimits, CallLimits
@@ -78,7 +78,9 @@ class _Verb:
     async def _body(self, headers: Headers, receive: Receive) -> bytes:
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
-            raise Refusal(415, "The body is not JSON", "Send the inputs as JSON, with content-type: application/json.")
+            raise RequestRefused(
+                415, "The body is not JSON", "Send the inputs as JSON, with content-type: application/json."
+            )
         limit, length = self.bounds.body_limit, headers.get("content-length", "")
         if length.isdecimal() and int(length) > limit:
             raise body_too_large(limit, int(length))
@@ -104,9 +106,11 @@ class _Batch(_Verb):
     async def answer(self, given: Any, asked: AskedLimits, writer: EventWriter, headers: Headers) -> Response | None:
         limit = self.bounds.batch_limit
         if not isinstance(given, list):
-            raise Refusal(422, "The batch is no list", "A batch is a list of objects, each the inputs of one call.")
+            raise RequestRefused(
+                422, "The batch is no list", "A batch is a list of objects, each the inputs of one call."
+            )
         if len(given) > limit:
-            raise Refusal(
+            raise RequestRefused(
                 422,
                 "The batch is too long",
                 f"The batch has {len(given):,} rows; the limit is {limit:,}. Send it in parts.",

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 MISFITS_MOST = 20  # fields that an error names
 PATH_MOST = 200  # characters of the path to one
+OWN_CHECK = "its type's own check refuses it"
 _USERS_OWN = frozenset({"value_error", "assertion_error"})  # whose messages may quote what was given
 
 
@@ -60,12 +61,16 @@ class ProgramShape:
             MisfitInput: they do not fit.
         """
         try:
-            return self.inputs.validate_json(json.dumps(given, allow_nan=False), strict=True)
+            text = json.dumps(given, allow_nan=False)
+        except ValueError:  # of 1e999, say
+            raise MisfitInput(self.name, (("", "a number is too large"),)) from None
+        try:
+            return self.inputs.validate_json(text, strict=True)
         except ValidationError as error:
             found = error.errors(include_url=False, include_context=False, include_input=False)[:MISFITS_MOST]
             raise MisfitInput(self.name, tuple(map(_misfit, found))) from None
-        except ValueError:  # a number that is infinite, such as 1e999
-            raise MisfitInput(self.name, (("", "a number is too large"),)) from None
+        except Exception as error:  # a type's own check may raise whatever it likes
+            raise MisfitInput(self.name, (("", OWN_CHECK),)) from error
 
     def write(self, made: Any) -> Any:
         """Return what the program gave as JSON has it.
@@ -97,9 +102,9 @@ def shape_of(name: str, program: Program[Any]) -> ProgramShape:
     if program.is_open:
         return _open_shape(name, program.described)
     known = program.taken.input_fields
-    taken = {
-        each: _taken(name, known[each]) if each in known else Any for each in dict.fromkeys((*program.inputs, *known))
-    }
+    more = known.keys() - program.signature.input_fields.keys()  # a conversation to go on with
+    names = dict.fromkeys((*program.inputs, *more))  # not what a program fills in itself, such as passages
+    taken = {each: _taken(name, known[each]) if each in known else Any for each in names}
     given = program.answered.output_fields
     writers = {each: _writer(found) for each, found in given.items() if not _holds_dspy_type(found.annotation)}
     outputs = {each: _given(name, found) for each, found in given.items()}
@@ -184,5 +189,5 @@ def _holds_dspy_type(annotation: Any) -> bool:
 
 
 def _misfit(found: Any) -> tuple[str, str]:
-    what = "its type's own check refuses it" if found["type"] in _USERS_OWN else found["msg"]
+    what = OWN_CHECK if found["type"] in _USERS_OWN else found["msg"]
     return ".".join(map(str, found["loc"]))[:PATH_MOST], what

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Coroutine, Generator
 from typing import Any, TypeVar
 
-from .refusal import Refusal
+from .request_refused import RequestRefused
 
 T = TypeVar("T")
 
@@ -30,13 +30,13 @@ class RunningCalls:
         """Count a request for the block.
 
         Raises:
-            Refusal: the server stops, or as many requests run as may.
+            RequestRefused: the server stops, or as many requests run as may.
         """
         if self.is_draining:
             raise stopping()
         if self.count >= self.limit:
             detail = f"{self.count} requests run and the limit is {self.limit}. Try again soon."
-            raise Refusal(503, "Too many requests run", detail)
+            raise RequestRefused(503, "Too many requests run", detail)
         self.count += 1
         self._is_idle.clear()
         try:
@@ -73,7 +73,7 @@ class RunningCalls:
         self._is_hurried.set()
 
 
-def stopping() -> Refusal:
+def stopping() -> RequestRefused:
     """Return what a request gets that comes while the server stops, or that the stop ended."""
     detail = "The server is stopping: ask another, or try again."
-    return Refusal(503, "The server is stopping", detail, {"connection": "close"})
+    return RequestRefused(503, "The server is stopping", detail, {"connection": "close"})

@@ -1,4 +1,7 @@
-"""Start the workers that programs need with the application, and stop those that it started."""
+"""Start the workers that programs need with the application, and stop those that it started.
+
+A client of a running service may stand for a supervisor: it is neither started nor stopped.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from .. import defaults
+from ..errors import DspexError
 from ..programs.options.routing import GENERAL_POOL
 
 if TYPE_CHECKING:
-    from ..pools.supervisor import Supervisor
+    from ..pools.supervising import Supervising
     from ..programs.calling.program import Program
 
 
@@ -19,8 +23,8 @@ class UsedWorkers:
 
     def __init__(self, programs: Sequence[Program[Any]]) -> None:
         self._programs = programs
-        self._started: list[Supervisor] = []
-        self._used: list[Supervisor] = []
+        self._started: list[Supervising] = []
+        self._used: list[Supervising] = []
         self._has_default = False
 
     async def __aenter__(self) -> UsedWorkers:
@@ -40,34 +44,39 @@ class UsedWorkers:
     async def __aexit__(self, *_: object) -> None:
         await asyncio.to_thread(self._stop)
 
-    def are_ready(self) -> bool:
-        """Whether every supervisor that is used can run programs."""
-        return all(self._is_ready(supervisor) for supervisor in self._used)
-
-    def _is_ready(self, supervisor: Supervisor) -> bool:
-        return supervisor.is_running and bool(supervisor.health()[GENERAL_POOL]["is_ready"])
+    async def are_ready(self) -> bool:
+        """Return whether every supervisor that is used can run programs."""
+        return await asyncio.to_thread(lambda: all(map(_is_ready, tuple(self._used))))  # a client's asks its service
 
     def _start(self) -> None:
+        from ..pools.supervisor import Supervisor  # with the pools, which native programs do not need
+
         for program in self._programs:
             if program.is_native:
                 continue
             own = program.supervisor
             if own is None:
                 self._has_default |= defaults.running_supervisor() is None
-                supervisor = program.supervisor_used
-            else:
-                supervisor = own
-                if not supervisor.is_running:
-                    self._started.append(supervisor)
-                    supervisor.start()
+            elif isinstance(own, Supervisor) and not own.is_running:
+                self._started.append(own)
+                own.start()
+            supervisor = program.supervisor_used
             if supervisor not in self._used:
                 self._used.append(supervisor)
         for supervisor in self._used:
-            supervisor.wait_ready()
+            if isinstance(supervisor, Supervisor):
+                supervisor.wait_ready()
 
     def _stop(self) -> None:
         for supervisor in reversed(self._started):
-            supervisor.stop()
+            supervisor.release()
         if self._has_default:
             defaults.stop_default_supervisor()
         self._started, self._used, self._has_default = [], [], False
+
+
+def _is_ready(supervisor: Supervising) -> bool:
+    try:
+        return supervisor.is_running and bool(supervisor.health()[GENERAL_POOL]["is_ready"])
+    except DspexError:  # its service does not answer
+        return False

@@ -313,6 +313,8 @@ def _named(name: str, field: Any, type_: Any) -> Field:
 
 def _own_type(name: str, type_: Any) -> Any:
     type_ = annotation_here(type_)
+    if typing.ClassVar in (type_, typing.get_origin(type_)):
+        raise SignatureError(f"{name!r} is a ClassVar, which is no field: DSPy would leave it out of the prompt.")
     if typing.get_origin(type_) is typing.Annotated:
         for item in type_.__metadata__:  # pydantic's Field(default=...), say, which DSPy takes for the field's own
             if hasattr(item, "is_required") and not item.is_required():

@@ -108,7 +108,7 @@ def test_a_killed_worker_is_followed_by_one_that_goes_on(
     assert job.state == "done" and [trial["trial"] for trial in best.trials] == list(range(len(best.trials)))
 
 
-TWICE = ("bootstrap", "simba", "random_search", "copro", "infer_rules", "miprov2")
+TWICE = ("bootstrap", "simba", "random_search", "copro", "infer_rules", "miprov2", "optuna", "better_together")
 SLOW = [pytest.param(name, 2, marks=pytest.mark.slow) for name in TWICE]
 
 

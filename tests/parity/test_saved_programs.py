@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import importlib.metadata
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pydantic
 import pytest
 
 import dspex
@@ -28,6 +30,17 @@ from tests.support.parity.oracle import Oracle, is_error
 pytestmark = pytest.mark.parity
 
 QA = signature("question, context: list[str] -> answer", "Answer at once.")
+
+
+class Part(pydantic.BaseModel):
+    size: int
+
+
+class Thing(pydantic.BaseModel):
+    name: str
+    url: pydantic.HttpUrl
+    at: datetime.datetime
+    parts: list[Part]
 
 
 def _cases(seed: str, count: int) -> list[dict[str, Any]]:
@@ -134,11 +147,37 @@ def test_what_dspy_would_overwrite_is_overwritten(tmp_path: Path) -> None:
     assert shown == {"question": "", "context": "", "answer": "of the file"} and loaded.adapter == "json"
 
 
-def test_a_saved_lm_is_not_taken_over(tmp_path: Path) -> None:
-    """unit: neither its endpoint nor its key (X4)."""
-    lm = {"model": "openai/gpt-4o", "api_base": "http://evil.example/v1", "api_key": "stolen"}
-    loaded = load(_saved(tmp_path, _state(lm=lm)), program=predictor("predict", QA))
-    assert loaded.program.lm is None and "evil" not in repr(loaded.program.served)
+@pytest.mark.parametrize("member", ["api_base", "base_url", "model_list"])
+def test_a_saved_lm_is_not_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, member: str) -> None:
+    """unit: neither its endpoint nor its key (X4); the LM that is given has its key from the environment."""
+    with FakeLM("x") as evil, FakeLM({"now": {"answer": "yes"}}) as good:
+        elsewhere: Any = evil.api_base
+        if member == "model_list":
+            elsewhere = [{"model_name": "openai/fake", "litellm_params": {"api_base": evil.api_base}}]
+        saved = {"model": "openai/fake", member: elsewhere, "api_key": evil.api_key}
+        loaded = load(_saved(tmp_path, _state(lm=saved)), program=predictor("predict", QA))
+        assert loaded.program.lm is None and evil.api_base not in repr(loaded.program.served)
+        monkeypatch.setenv("OPENAI_API_KEY", str(good.api_key))
+        monkeypatch.setenv("OPENAI_BASE_URL", good.api_base)
+        own = loaded.program.using(lm=dspex.LM("openai/fake"))
+        assert own(question="now", context=["c"]).answer == "yes"
+        assert (len(good.requests), len(evil.requests)) == (1, 0)
+
+
+def test_typed_demos_are_saved_as_plain_data(tmp_path: Path, supervisor: dspex.Supervisor) -> None:
+    """process: models, addresses and dates as DSPy's `dump_state` writes them; loaded, they send the same."""
+    sig = signature("thing: Thing -> summary", custom_types={"Thing": Thing})
+    thing = Thing(name="x", url="https://example.com", at=datetime.datetime(2021, 1, 1, 12), parts=[Part(size=5)])
+    with FakeLM(lambda messages: {"summary": "fine"}) as lm:
+        made = predictor("predict", sig, demos=[{"thing": thing, "summary": "so"}], lm=lm, supervisor=supervisor)
+        Optimized(made, 1.0, 0.0).save(tmp_path / "typed.json")
+        (saved,) = json.loads((tmp_path / "typed.json").read_text())["demos"]
+        plain = {"name": "x", "url": "https://example.com/", "at": "2021-01-01T12:00:00", "parts": [{"size": 5}]}
+        assert saved == {"thing": plain, "summary": "so"}
+        again = load(tmp_path / "typed.json", program=predictor("predict", sig), lm=lm, supervisor=supervisor)
+        assert again.program.decision.reason is Reason.NATIVE, again.program.decision
+        assert made(thing=thing).summary == again(thing=thing).summary == "fine"
+        assert lm.requests[0].raw == lm.requests[-1].raw
 
 
 # --- the prefix hash ----------------------------------------------------------------------------------------------

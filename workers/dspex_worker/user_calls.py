@@ -140,6 +140,11 @@ def feedback_in(value: Any) -> str | None:
     return None if given is None else str(given)
 
 
+def is_asynchronous(function: Any) -> bool:
+    """Whether calling it gives a coroutine, as far as can be seen."""
+    return any(map(inspect.iscoroutinefunction, (function, getattr(type(function), "__call__", None))))  # noqa: B004
+
+
 def awaited(value: Awaitable[Any]) -> Any:
     """Return the result of what a plain caller got from an asynchronous function, on a loop of its own.
 
@@ -256,5 +261,5 @@ def _require_callable(function: Any, what: str, *, may_await: bool = False) -> N
         )
     if not callable(function):
         raise Mismatch(f"The {what} is a {type(function).__name__}, which cannot be called.")
-    if not may_await and any(map(inspect.iscoroutinefunction, (function, type(function).__call__))):
+    if not may_await and is_asynchronous(function):
         raise Mismatch(f"The {what} {name_of(function)} is asynchronous; it must give its result at once.")

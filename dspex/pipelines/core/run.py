@@ -22,7 +22,7 @@ from .run_events import EventKind, PipelineEvent
 if TYPE_CHECKING:
     from ...defaults import LMLike
     from ...lm.record import LM
-    from ...pools.supervisor import Supervisor
+    from ...pools.supervising import Supervising
 
 
 class RunOptions(TypedDict, total=False):
@@ -35,7 +35,7 @@ class RunOptions(TypedDict, total=False):
 
     session: str | None
     timeout: float | None
-    supervisor: Supervisor | None
+    supervisor: Supervising | None
     lm: LMLike | None
     budget_usd: float | None
     budget_tokens: int | None
@@ -50,7 +50,7 @@ class PipelineRun:
         *,
         session: str | None = None,
         timeout: float | None = None,
-        supervisor: Supervisor | None = None,
+        supervisor: Supervising | None = None,
         lm: LM | None = None,
         budget_usd: float | None = None,
         budget_tokens: int | None = None,
@@ -73,7 +73,7 @@ class PipelineRun:
 
     # -- for steps ---------------------------------------------------------------------------------------------
 
-    def supervisor(self) -> Supervisor:
+    def supervisor(self) -> Supervising:
         """Return the run's supervisor; the process's default one if none was named."""
         if self._supervisor is None:
             self._supervisor = defaults.default_supervisor()

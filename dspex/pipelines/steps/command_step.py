@@ -14,7 +14,7 @@ from .step_factories import fallback_step
 from .worker_step import RunnableStep
 
 if TYPE_CHECKING:
-    from ...pools.call import Call
+    from ...pools.supervising import MadeCall
 
 
 def command(
@@ -81,7 +81,7 @@ class CommandRunnable:
     def _arguments(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         return {**self.arguments, **{name: to_wire(value, name) for name, value in inputs.items()}}
 
-    def _outcome(self, call: Call) -> RunnableOutcome:
+    def _outcome(self, call: MadeCall) -> RunnableOutcome:
         value = call.result()
         where: dict[str, Any] = {
             "route": f"python:{call.worker_name}",

@@ -11,7 +11,7 @@ from ...programs.options.routing import GENERAL_POOL
 from .runnable import RunnableOutcome, Scope, optional_inputs_of, outcome_of
 
 if TYPE_CHECKING:
-    from ...pools.supervisor import Supervisor
+    from ...pools.supervising import Supervising
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class ModuleRunnable:
         return self.program.outputs
 
     @property
-    def own_supervisor(self) -> Supervisor | None:
+    def own_supervisor(self) -> Supervising | None:
         """The program's own, whose workers run it whatever the run's are."""
         return self.program.supervisor
 

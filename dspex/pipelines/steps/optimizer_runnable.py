@@ -35,7 +35,7 @@ from .shared_optimization import SharedOptimization
 
 if TYPE_CHECKING:
     from ...lm.record import LM
-    from ...pools.supervisor import Supervisor
+    from ...pools.supervising import Supervising
 
 OPTIMIZERS: Mapping[str, OptimizerName] = {
     "dspy.MIPROv2": "miprov2",
@@ -166,7 +166,7 @@ class OptimizerRunnable:
             mine.start(partial(self._optimize, scope.supervisor, lm, mine))
         return shared
 
-    def _optimize(self, supervisor: Supervisor, lm: LM, shared: SharedOptimization) -> OptimizationJob[Any]:
+    def _optimize(self, supervisor: Supervising, lm: LM, shared: SharedOptimization) -> OptimizationJob[Any]:
         return optimize(
             replace(self.student, lm=lm, supervisor=supervisor),
             self.trainset,

@@ -14,7 +14,7 @@ from ...programs.worker import worker_answers
 from .runnable import RunnableOutcome, Scope, invoke, options_of
 
 if TYPE_CHECKING:
-    from ...pools.call import Call
+    from ...pools.supervising import MadeCall
 
 RETRIEVERS = ("dspy.ColBERTv2",)
 COLBERT_OPTIONS = frozenset({"url", "port", "post_requests"})
@@ -74,7 +74,7 @@ class RetrieverRunnable:
         options = {"url": self.options["url"], **self.options}
         return [{"retriever": self.name, "options": dict(options), "query": str(one), "k": self.k} for one in queries]
 
-    def _outcome(self, calls: Sequence[Call]) -> RunnableOutcome:
+    def _outcome(self, calls: Sequence[MadeCall]) -> RunnableOutcome:
         """Return the passages of all queries, the best score first, each once."""
         found: dict[str, dict[str, Any]] = {}
         for call in calls:

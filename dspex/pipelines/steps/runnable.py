@@ -14,15 +14,14 @@ from ..core.results import Optimization
 
 if TYPE_CHECKING:
     from ...lm.record import LM
-    from ...pools.call import Call
-    from ...pools.supervisor import Supervisor
+    from ...pools.supervising import MadeCall, Supervising
 
 
 @dataclass(frozen=True)
 class Scope:
     """What a run passes to its steps. `session` is the caller's own id; `timeout` is in seconds, inf for none."""
 
-    supervisor: Supervisor
+    supervisor: Supervising
     lm: LM | None = None
     session: str | None = None
     timeout: float | None = None
@@ -71,7 +70,7 @@ class Runnable(Protocol):
     async def arun(self, inputs: Mapping[str, Any], scope: Scope) -> RunnableOutcome: ...
 
 
-def invoke(supervisor: Supervisor, pool: str, command: str, arguments: dict[str, Any], scope: Scope) -> Call:
+def invoke(supervisor: Supervising, pool: str, command: str, arguments: dict[str, Any], scope: Scope) -> MadeCall:
     """Call and wait, unless the run's step is cancelled meanwhile."""
     return supervisor.pool(pool).invoke(command, arguments, cancel=scope.cancel.on_set, **options_of(scope))
 
@@ -80,7 +79,7 @@ def options_of(scope: Scope) -> dict[str, Any]:
     return {"session": scope.key, "timeout": scope.timeout, "idempotent": scope.idempotent}
 
 
-def outcome_of(prediction: Any, outputs: Sequence[str], call: Call | None) -> RunnableOutcome:
+def outcome_of(prediction: Any, outputs: Sequence[str], call: MadeCall | None) -> RunnableOutcome:
     values = dict(prediction.items())
     declared = {name: values.pop(name) for name in outputs if name in values}
     worker = call.worker_name if call is not None else ""

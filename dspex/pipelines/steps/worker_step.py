@@ -12,7 +12,7 @@ from .retriever_runnable import RetrieverRunnable
 from .runnable import Runnable, RunnableOutcome, Scope
 
 if TYPE_CHECKING:
-    from ...pools.supervisor import Supervisor
+    from ...pools.supervising import Supervising
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +60,8 @@ class RunnableStep(Step):
         return self._output(outcome, job)
 
     @property
-    def _own_supervisor(self) -> Supervisor | None:
-        found: Supervisor | None = getattr(self.runnable, "own_supervisor", None)
+    def _own_supervisor(self) -> Supervising | None:
+        found: Supervising | None = getattr(self.runnable, "own_supervisor", None)
         return found
 
     def _scope(self, job: StepJob) -> Scope:

@@ -34,7 +34,7 @@ class Admission:
             return Fail(call, EndReason.UNHEALTHY, {"retry_in": self._restarts.wait(now)})
         if not self._poison.is_quiet and (verdict := self._poison.verdict(call, now)) is not None:
             return Fail(call, EndReason.POISON, verdict)
-        if model.queued >= model.rules.queue_limit and not self._can_start(call):
+        if model.is_full_for(call.share) and not self._can_start(call):
             return Fail(call, EndReason.SATURATED, {"queued": model.queued, "retry_after": self._retry_after()})
         if call.session is None:
             return None

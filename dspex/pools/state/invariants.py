@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from .machine import PoolState
 from .records import Phase, SessionRecord, WorkerPhase, WorkerRecord
 
@@ -37,6 +39,8 @@ def _check_places(state: PoolState) -> None:
     ids = [call.id for queue in [*queues, *sessions] for call in queue]
     _must(len(ids) == len(set(ids)), f"a call stands in two places: {sorted(ids)}")
     _must(len(ids) == state.queued, f"queued is {state.queued}, but {len(ids)} stand somewhere")
+    shares = Counter(call.share for queue in [*queues, *sessions] for call in queue)
+    _must(shares == state.queued_of, f"queued are {dict(shares)}, counted {state.queued_of}")
 
 
 def _check_worker(worker: WorkerRecord) -> None:

@@ -244,6 +244,14 @@ class PoolState(PoolModel):
             raise KeyError(key)
         return self._after_session(known, now)
 
+    def restore_session(self, key: str) -> bool:
+        """Have a new durable session get, with its first call, the state that is kept for it; False if it cannot."""
+        record = self.sessions.get(key)
+        if record is None or not record.is_durable or record.is_stateful or not record.is_idle:
+            return False
+        record.is_stateful = record.must_restore = True
+        return True
+
     def close_session(self, key: str, now: float) -> list[Instruction]:
         """Drop the session once nothing of it runs; what is called in it from now on begins afresh."""
         record = self.sessions.get(key)

@@ -12,6 +12,7 @@ from random import Random
 
 from .instructions import Emit, EndReason, Fail, Instruction
 from .records import CallQueue, CallRecord, Phase, SessionRecord, WorkerPhase, WorkerRecord
+from .turns import Turns
 
 NEVER = inf
 
@@ -49,8 +50,9 @@ class PoolModel:
         self.queue = CallQueue()  # for any worker. invariant: while a call stands here, no ready worker has room for it
         self.suspects = CallQueue()  # calls that must run alone
         self.queued = 0  # all that stand anywhere
+        self.queued_of: dict[str, int] = {}  # of these, those of each share that has any
         self.order = 0  # of the last submitted call
-        self.turn = 0  # the last that was given
+        self.turns = Turns()
         self.due = NEVER  # when `tick` wants to be called next
         self.is_closed = False  # no new calls
         self.is_over = False  # and those that were not sent have been ended: nobody needs a new worker
@@ -90,7 +92,7 @@ class PoolModel:
         call.place = call.turn
         call.queue = queue
         queue.push(call)
-        self.queued += 1
+        self._count(call, 1)
         if call.record is not None:
             call.record.head = call
 
@@ -100,7 +102,7 @@ class PoolModel:
         call.place = call.order
         call.queue = record.waiting
         record.waiting.push(call)
-        self.queued += 1
+        self._count(call, 1)
 
     def dequeue(self, call: CallRecord) -> None:
         """Take the call out of the queue that it is in."""
@@ -108,9 +110,29 @@ class PoolModel:
             return
         call.queue.discard(call)
         call.queue = None
-        self.queued -= 1
+        self._count(call, -1)
         if call.record is not None and call.record.head is call:
             call.record.head = None
+
+    def _count(self, call: CallRecord, more: int) -> None:
+        self.queued += more
+        count = self.queued_of.get(call.share, 0) + more
+        if count:
+            self.queued_of[call.share] = count
+        else:
+            self.queued_of.pop(call.share, None)
+
+    def clear_counts(self) -> None:
+        """Count anew: every queue has been emptied."""
+        self.queued = 0
+        self.queued_of.clear()
+
+    def is_full_for(self, share: str) -> bool:
+        """Whether the queue takes no more calls of the share: it is full, and the share has its part of it."""
+        if self.queued < self.rules.queue_limit:
+            return False
+        others = len(self.queued_of) - (share in self.queued_of)
+        return self.queued_of.get(share, 0) >= self.rules.queue_limit // (others + 1)
 
     def queued_calls(self) -> list[CallRecord]:
         """Return all queued calls, the oldest first."""

@@ -46,6 +46,7 @@ class CallRecord:
         "record",
         "retries",
         "session",
+        "share",
         "turn",
         "use",
     )
@@ -60,6 +61,7 @@ class CallRecord:
         retries: int = 0,
         packed: bytes = b"",
         is_nested: bool = False,
+        share: str = "",
     ) -> None:
         self.id = id
         self.command = command
@@ -68,11 +70,12 @@ class CallRecord:
         self.retries = retries  # how often it may run again after its worker died (idempotent=True)
         self.packed = packed  # the encoded arguments, where `arguments` does not say otherwise
         self.is_nested = is_nested  # made by a tool that a running call waits for: runs beyond `concurrency`
+        self.share = share  # whose call it is: all shares take turns, however many calls one has
         self.is_alone = False  # a suspect: it must run with no other call beside it (C7b)
         self.phase = Phase.NEW
         self.generation = 0
         self.order = 0  # of submission, in this pool
-        self.turn = 0  # among all sessions: given when nothing of its own session is before it any more
+        self.turn = 0  # among all shares and sessions: given when nothing of its own session is before it any more
         self.place = 0  # in the queue where it is: its turn, or, in its session's queue, its order
         self.record: SessionRecord | None = None  # its session's
         self.queue: CallQueue | None = None  # where it stands while it is not sent

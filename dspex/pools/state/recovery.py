@@ -40,7 +40,7 @@ def _clear_queues(state: PoolState) -> None:
     workers = state.workers.values()
     for queue in (state.queue, state.suspects, *(w.queue for w in workers), *(r.waiting for r in records)):
         queue.clear()
-    state.queued = 0
+    state.clear_counts()
     state.evict_nothing()
 
 

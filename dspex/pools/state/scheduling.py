@@ -3,7 +3,8 @@
 A call that no worker can take now stands in the pool's queue, in its pinned worker's queue, among the suspects, or,
 behind another call of its own session, in that session's own queue. Free slots go to the call whose turn it is among
 those that the worker may run. A call gets its turn when it comes, or, if others of its session stand before it, when
-they are gone: however many calls a session has, it takes turns with everybody else.
+they are gone: however many calls a session has, it takes turns with everybody else. So do those who share the pool: see
+`turns`.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class Scheduler:
         """Send the call to the worker that suits it best, or queue it."""
         record = call.record
         if not call.turn:
-            self._model.turn = call.turn = self._model.turn + 1
+            call.turn = self._model.turns.give(call.share)
         if call.is_nested:
             self._place_nested(call, record, now)
         elif call.is_alone:
@@ -63,6 +64,7 @@ class Scheduler:
     def send(self, call: CallRecord, worker: WorkerRecord) -> None:
         """Send the call to the worker; whoever sent it lets its session advance afterwards."""
         call.phase = RUNNING
+        self._model.turns.served(call)
         call.generation = worker.generation
         worker.running[call.id] = call
         if not call.is_nested:

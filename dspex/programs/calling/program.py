@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from ...adapters.adapter_record import AdapterRecord
     from ...adapters.given_adapter import Adapter
     from ...lm.record import LM
-    from ...pools.call import Call
+    from ...pools.supervising import MadeCall
     from ...scoped_defaults import ScopedDefaults
     from ..worker.worker_route import WorkerCallOptions, WorkerCalls
 
@@ -121,13 +121,13 @@ class Program(ProgramSpec, Generic[S_co]):
 
     def run_in_worker(
         self, inputs: Mapping[str, Any], **how: Unpack[WorkerCallOptions]
-    ) -> tuple[Prediction[S_co], Call | None]:
+    ) -> tuple[Prediction[S_co], MadeCall | None]:
         """Run it in the general pool, whatever was decided; return the prediction and the call that made it."""
         return self._worker_calls.run(inputs, **how)
 
     async def arun_in_worker(
         self, inputs: Mapping[str, Any], **how: Unpack[WorkerCallOptions]
-    ) -> tuple[Prediction[S_co], Call | None]:
+    ) -> tuple[Prediction[S_co], MadeCall | None]:
         """`run_in_worker`, awaited."""
         return await self._worker_calls.arun(inputs, **how)
 

@@ -14,7 +14,7 @@ from .evaluation import Evaluation
 from .evaluation_row import EvaluationRow
 
 if TYPE_CHECKING:
-    from ...pools.supervisor import Supervisor
+    from ...pools.supervising import Supervising
 
 
 def compare(
@@ -29,7 +29,7 @@ def compare(
     max_errors: int | None = None,
     timeout: float | None = None,
     inputs: Sequence[str] | None = None,
-    supervisor: Supervisor | None = None,
+    supervisor: Supervising | None = None,
 ) -> ProgramComparison:
     """Return how two programs do on the same examples, paired row by row; blocks.
 
@@ -67,7 +67,7 @@ async def acompare(
     max_errors: int | None = None,
     timeout: float | None = None,
     inputs: Sequence[str] | None = None,
-    supervisor: Supervisor | None = None,
+    supervisor: Supervising | None = None,
 ) -> ProgramComparison:
     """`compare`, awaited on the running loop; cancelling the task cancels the rows that run."""
     rows, options = _prepared(devset, level, names, num_threads, max_errors, timeout, inputs, supervisor)
@@ -127,7 +127,7 @@ def _prepared(
     max_errors: int | None,
     timeout: float | None,
     inputs: Sequence[str] | None,
-    supervisor: Supervisor | None,
+    supervisor: Supervising | None,
 ) -> tuple[Any, dict[str, Any]]:
     """Return the examples, which are gone through twice, and the options of each evaluation.
 

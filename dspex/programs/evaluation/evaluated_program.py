@@ -6,17 +6,18 @@ Nothing here bounds or counts: `evaluation_run` does. Functions that block run i
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import inspect
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
 from inspect import Parameter
 from typing import TYPE_CHECKING, Any, Protocol
 
+from dspex_worker.user_calls import is_asynchronous
+
 from ...errors import InvalidInput, SettingsError
+from ...services.user_threads import UserThreads, as_error
 from ...signatures.signature import Signature
 from ...types.prediction import Prediction
 from ..calling.program import Program
@@ -25,7 +26,7 @@ from ..factories.given_program import given_program, is_open, known_inputs
 from ..options.routing import GENERAL_POOL
 
 if TYPE_CHECKING:
-    from ...pools.supervisor import Supervisor
+    from ...pools.supervising import Supervising
 
 DEFAULT_ROWS = 8  # at a time, natively and of functions; DSPy's own number of threads
 _WHOLE_IN_WORKERS = frozenset({"dspy.BestOfN", "dspy.Refine"})  # strategies whose loop may run in a worker
@@ -59,12 +60,12 @@ class Evaluated(Protocol):
         """Check what can be checked before anything is paid."""
         ...
 
-    async def ask(self, row: DevsetRow, threads: Executor) -> Any:
+    async def ask(self, row: DevsetRow, threads: UserThreads) -> Any:
         """Return its answer to a row."""
         ...
 
 
-def evaluated(what: Any, supervisor: Supervisor | None, *, awaits: bool = False) -> Evaluated:
+def evaluated(what: Any, supervisor: Supervising | None, *, awaits: bool = False) -> Evaluated:
     """Return what was given as something to evaluate; a signature is a program that predicts.
 
     Raises:
@@ -124,11 +125,11 @@ class EvaluatedProgram:
                 error.args = (f"devset[{at}]: {error}",)
                 raise
 
-    async def ask(self, row: DevsetRow, threads: Executor) -> Any:
+    async def ask(self, row: DevsetRow, threads: UserThreads) -> Any:
         program = self.program
         blocks = hasattr(program, "attempts") and (program.is_native or program.module not in _WHOLE_IN_WORKERS)
         if blocks:  # rewards, checks and retrievers are functions of the user's, called between its requests
-            return await in_thread(threads, partial(program, **row.inputs))
+            return await threads.result(partial(program, **row.inputs))
         if program.is_own and not self.awaits:  # as DSPy's Evaluate: `forward`, where there is `aforward` too
             return (await program.arun_in_worker(row.inputs, awaits=False))[0]
         return await program.acall(**row.inputs)
@@ -144,7 +145,7 @@ class EvaluatedRunnable:
     """A pipeline, or whatever else has `acall`; its inputs are those that it says it needs."""
 
     what: Any
-    supervisor: Supervisor | None
+    supervisor: Supervising | None
     signature: None = None
     pool: str = "native"
     at_once: int = DEFAULT_ROWS
@@ -161,7 +162,7 @@ class EvaluatedRunnable:
             for row in rows:
                 validate(row.inputs)
 
-    async def ask(self, row: DevsetRow, threads: Executor) -> Any:
+    async def ask(self, row: DevsetRow, threads: UserThreads) -> Any:
         if self.supervisor is None:
             return as_prediction(await self.what.acall(**row.inputs))
         return as_prediction(await self.what.arun(dict(row.inputs), supervisor=self.supervisor))
@@ -203,12 +204,12 @@ class EvaluatedFunction:
             except ValueError:  # it has no signature to ask
                 return
 
-    async def ask(self, row: DevsetRow, threads: Executor) -> Any:
+    async def ask(self, row: DevsetRow, threads: UserThreads) -> Any:
         given = (row.example,) if self._takes_example(row) else ()
         called = partial(self.function, *given, **({} if given else row.inputs))
         if is_asynchronous(self.function):
             return as_prediction(await awaited(called()))
-        made = await in_thread(threads, called)
+        made = await threads.result(called)
         return as_prediction(await awaited(made) if inspect.isawaitable(made) else made)
 
     def _takes_example(self, row: DevsetRow) -> bool:
@@ -236,34 +237,11 @@ def as_prediction(made: Any) -> Any:
     return Prediction(values, usage=usage if isinstance(usage, Mapping) else {}, cost_usd=cost, route="")
 
 
-def is_asynchronous(function: Any) -> bool:
-    """Whether calling it gives a coroutine, as far as can be seen."""
-    return any(map(inspect.iscoroutinefunction, (function, getattr(type(function), "__call__", None))))  # noqa: B004
-
-
-async def in_thread(threads: Executor, called: Callable[[], Any]) -> Any:
-    """Run a call that blocks in one of the threads, in this task's contextvars.
-
-    Raises:
-        RuntimeError: the call ended with what would end this process, or its task, were it raised here.
-    """
-
-    def guarded() -> Any:
-        try:
-            return called()
-        except Exception:  # an error of its own is the row's, as it is
-            raise
-        except BaseException as error:  # `sys.exit`, say, or a cancelled call of its own
-            raise _as_error(error) from error
-
-    return await asyncio.get_running_loop().run_in_executor(threads, contextvars.copy_context().run, guarded)
-
-
 async def awaited(made: Awaitable[Any]) -> Any:
     """Return what a coroutine of the user's gives; it cannot end this task, which only a cancellation does.
 
     Raises:
-        RuntimeError: as `in_thread`.
+        RuntimeError: it ended with what would end this process, or this task, were it raised here.
     """
     try:
         return await made
@@ -273,9 +251,4 @@ async def awaited(made: Awaitable[Any]) -> Any:
         task = asyncio.current_task()
         if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
             raise
-        raise _as_error(error) from error
-
-
-def _as_error(error: BaseException) -> RuntimeError:
-    said = f": {error}" if str(error) else ""
-    return RuntimeError(f"{type(error).__name__} was raised{said}")
+        raise as_error(error) from error

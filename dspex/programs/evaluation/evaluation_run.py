@@ -9,21 +9,31 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from ...errors import BudgetExceeded, CallTimeout, DspexError, EvaluationFailed, ForkedSupervisor, PoolClosed
+from ...errors import (
+    BudgetExceeded,
+    CallTimeout,
+    DspexError,
+    EvaluationFailed,
+    ForkedSupervisor,
+    PoolClosed,
+    TooManyToolsLeft,
+)
 from ...lm.usage import Account
-from ...services.metrics import UnusableMetric
+from ...services.metric_limit import METRIC_TIMEOUT, MetricLimit
+from ...services.metric_runner import UnusableMetric
+from ...services.user_threads import UserThreads
 from ..examples.devset import DevsetRow
 from .evaluated_program import Evaluated
 from .evaluation import Evaluation
 from .evaluation_row import EvaluationRow
-from .scorers import Scorer
+from .scorers import Scored, Scorer
 
+LATE_S = 5.0  # that an evaluation has to end after its time
 Report = Callable[[dict[str, Any]], object]
-_FATAL = (BudgetExceeded, PoolClosed, ForkedSupervisor, UnusableMetric)  # every other row would meet it too
+_FATAL = (BudgetExceeded, PoolClosed, ForkedSupervisor, UnusableMetric, TooManyToolsLeft)  # others would meet it too
 
 
 @dataclass
@@ -36,6 +46,7 @@ class EvaluationRun:
     at_once: int
     max_errors: int | None = None
     timeout: float | None = None
+    metric_timeout: float = METRIC_TIMEOUT
     done: dict[int, EvaluationRow] = field(default_factory=dict)
     account: Account = field(default_factory=lambda: Account("evaluation"))
     began: float = field(default_factory=time.monotonic)
@@ -50,7 +61,7 @@ class EvaluationRun:
             CallTimeout: `timeout` seconds passed.
             BudgetExceeded, PoolClosed, UnusableMetric: no further row could be answered or scored.
         """
-        threads = ThreadPoolExecutor(self.at_once, thread_name_prefix="dspex-evaluate")
+        threads = UserThreads(self.at_once)
         waiting = iter(range(len(self.devset)))
         with self.account:
             tasks = [asyncio.create_task(self._serve(waiting, threads, report)) for _ in range(self.at_once)]
@@ -59,12 +70,13 @@ class EvaluationRun:
                 async with limit:
                     await _first_error(tasks)
             except BaseException as error:  # also a cancelled task: it carries the rows that are done
-                raise self.ended(self._timed_out() if limit.expired() else error) from error.__cause__
+                raise self.ended(self.timed_out() if limit.expired() else error) from error.__cause__
             finally:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
-                threads.shutdown(wait=False, cancel_futures=True)
+                threads.stop()
+                self.scorer.stop()
         self._require_score()
         return self.partial()
 
@@ -74,6 +86,14 @@ class EvaluationRun:
         seconds, usage = time.monotonic() - self.began, self.account.stats()["models"]
         return Evaluation(rows, len(self.devset), self.scorer.name, seconds, usage, self.account.cost)
 
+    def left(self) -> float | None:
+        """Return the seconds until it should have ended long ago; None is no limit."""
+        return None if self.timeout is None else max(0.0, self.began + self.timeout + LATE_S - time.monotonic())
+
+    def timed_out(self) -> CallTimeout:
+        """Return the error of an evaluation that takes longer than its `timeout`."""
+        return CallTimeout(self.subject.pool, "evaluate", timeout=self.timeout or 0.0, phase="running")
+
     def ended(self, error: BaseException) -> BaseException:
         """Return the error with what was done as its `partial`."""
         if getattr(error, "partial", None) is None:
@@ -82,7 +102,7 @@ class EvaluationRun:
 
     # ============================================================================================================
 
-    async def _serve(self, waiting: Iterator[int], threads: ThreadPoolExecutor, report: Report) -> None:
+    async def _serve(self, waiting: Iterator[int], threads: UserThreads, report: Report) -> None:
         for at in waiting:
             row = self.done[at] = await self._row(at, threads)
             self.scored += row.score
@@ -91,7 +111,7 @@ class EvaluationRun:
             if self.max_errors is not None and row.error is not None and self.failed >= max(1, self.max_errors):
                 raise self._failed(f"{self.failed} rows failed, and max_errors is {self.max_errors}")
 
-    async def _row(self, at: int, threads: ThreadPoolExecutor) -> EvaluationRow:
+    async def _row(self, at: int, threads: UserThreads) -> EvaluationRow:
         row, began = self.devset[at], time.monotonic()
         with Account("row") as account:
             try:
@@ -100,11 +120,20 @@ class EvaluationRun:
                 return self._failed_row(at, error, None, time.monotonic() - began, account)
         seconds = time.monotonic() - began
         try:
-            score, feedback = await self.scorer.score(row.example, prediction, threads)
+            score, feedback = await self._scored(at, prediction)
         except Exception as error:  # whatever a metric raises is its row's error
             return self._failed_row(at, error, prediction, seconds, account)
         usage, route = account.stats()["models"], str(getattr(prediction, "route", "") or "")
         return EvaluationRow(at, row.example, prediction, score, None, seconds, usage, route, feedback)
+
+    async def _scored(self, at: int, prediction: Any) -> Scored:
+        """Return a prediction's score.
+
+        Raises:
+            MetricTimeout: the metric takes too long; it is left alone.
+        """
+        limit = MetricLimit(self.scorer.name, f"devset[{at}]", self.metric_timeout, self.subject.pool)
+        return await self.scorer.score(self.devset[at].example, prediction, limit)
 
     def _failed_row(
         self, at: int, error: Exception, prediction: Any, seconds: float, account: Account
@@ -138,9 +167,6 @@ class EvaluationRun:
                 f"other {len(unscored)}"
             )
         raise self._failed(f"the program failed on all {len(self.done)} rows")
-
-    def _timed_out(self) -> CallTimeout:
-        return CallTimeout(self.subject.pool, "evaluate", timeout=self.timeout or 0.0, phase="running")
 
     def _failed(self, why: str) -> EvaluationFailed:
         first = self.done[min(at for at, row in self.done.items() if row.error is not None)].error

@@ -15,10 +15,10 @@ from ..modules.named_signatures import signature_if_named
 from .program_factories import predictor
 
 if TYPE_CHECKING:
-    from ...pools.supervisor import Supervisor
+    from ...pools.supervising import Supervising
 
 
-def given_program(what: Any, supervisor: Supervisor | None = None) -> Program[Any] | None:
+def given_program(what: Any, supervisor: Supervising | None = None) -> Program[Any] | None:
     """Return the program that is given, or made of what is given; None for what is no program.
 
     A `dspy.Module`, its class or its "package.module:Class" is a user's own module, a signature predicts, also one that

@@ -24,7 +24,7 @@ from ..options.routing import NATIVE_MODULES, OPTIMIZER_POOL, Decision, Reason
 if TYPE_CHECKING:
     from ...adapters.given_adapter import AdapterLike
     from ...defaults import LMLike
-    from ...pools.supervisor import Supervisor
+    from ...pools.supervising import Supervising
     from ..calling.program import S
     from ..options.program_options import CallConfig
     from ..options.routing import Implementation
@@ -58,7 +58,7 @@ def predictor(
     config: CallConfig | Mapping[str, Any] | None = None,
     implementation: Implementation | None = None,
     timeout: float | None = None,
-    supervisor: Supervisor | None = None,
+    supervisor: Supervising | None = None,
     demos: Sequence[Mapping[str, Any]] | None = None,
     rollout_id: int | None = None,
     use_native_function_calling: bool | None = None,
@@ -247,7 +247,7 @@ def explain(
     lm: LMLike | None = None,
     adapter: AdapterLike | None = None,
     implementation: Implementation | None = None,
-    supervisor: Supervisor | None = None,
+    supervisor: Supervising | None = None,
     **options: Any,
 ) -> Decision:
     """Return where a program of this kind would run, and why; nothing is called. Options as for `predictor`.

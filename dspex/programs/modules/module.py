@@ -30,7 +30,7 @@ from .named_signatures import signature_for
 if TYPE_CHECKING:
     from ...adapters.given_adapter import AdapterLike
     from ...defaults import LMLike
-    from ...pools.supervisor import Supervisor
+    from ...pools.supervising import Supervising
     from ...signatures.signature import SignatureLike
     from ..options.program_options import CallConfig
 
@@ -49,7 +49,7 @@ def module(
     timeout: float | None = None,
     idempotent: bool = False,
     isolate: bool = False,
-    supervisor: Supervisor | None = None,
+    supervisor: Supervising | None = None,
     **init: Any,
 ) -> ModuleProgram:
     """Return a program of your own DSPy module, as it is.
@@ -93,7 +93,7 @@ def function(
     config: CallConfig | Mapping[str, Any] | None = None,
     timeout: float | None = None,
     idempotent: bool = False,
-    supervisor: Supervisor | None = None,
+    supervisor: Supervising | None = None,
 ) -> ModuleProgram:
     """Return a program that runs a function of yours in a worker, with DSPy configured as for a module.
 
@@ -120,7 +120,7 @@ def _announced(program: ModuleProgram) -> ModuleProgram:
 
 
 def _described(
-    what: Any, sig: Any, tools: Any, init: Mapping[str, Any], supervisor: Supervisor | None = None
+    what: Any, sig: Any, tools: Any, init: Mapping[str, Any], supervisor: Supervising | None = None
 ) -> ModuleProgram:
     label, name, code = _named(what)
     source = "" if code is None else _source_of(_main_object(what) if isinstance(what, str) else what)

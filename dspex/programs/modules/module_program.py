@@ -29,7 +29,7 @@ from ..worker.worker_questions import answer_about
 
 if TYPE_CHECKING:
     from ...lm.record import LM
-    from ...pools.supervisor import Supervisor
+    from ...pools.supervising import Supervising
     from ...services.services import Services
 
 OPEN: Signature = signature_of_fields({}, "What the module itself takes and gives.")
@@ -79,7 +79,7 @@ class ModuleProgram(Program[S_co]):
         return worker_answers.describes(*answer_about(self, "describe_program"))
 
     @property
-    def supervisor_used(self) -> Supervisor:
+    def supervisor_used(self) -> Supervising:
         return self.supervisor or defaults.prepared_supervisor(self.announce)
 
     @property
@@ -185,14 +185,14 @@ class ModuleProgram(Program[S_co]):
             wire["held"] = {code.name: [record(lm) for lm in code.lms] for code in self.code}
         return wire
 
-    def announce(self, supervisor: Supervisor | None) -> None:
+    def announce(self, supervisor: Supervising | None) -> None:
         """Let the pool know that its workers import the module, so that their successors are forked with it."""
         is_named = not self.module.startswith(VALUE) and not self.is_named_by_file
         if supervisor is None or not is_named or supervisor.is_forked or GENERAL_POOL not in supervisor.pools:
             return
         supervisor.pool(GENERAL_POOL).learn(self.module.partition(":")[0], self.version)
 
-    def require_importable(self, supervisor: Supervisor | None) -> None:
+    def require_importable(self, supervisor: Supervising | None) -> None:
         """Check that a module which a file named is in a pool's `imports`; what is imported, the workers decide.
 
         Raises:

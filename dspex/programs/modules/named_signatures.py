@@ -18,12 +18,12 @@ from ...types.dspy_objects import is_signature_class, loaded_dspy
 from ..options.routing import GENERAL_POOL
 
 if TYPE_CHECKING:
-    from ...pools.supervisor import Supervisor
+    from ...pools.supervising import Supervising
 
 _PATH: Final = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*(?:\.[^\W\d]\w*)*")
 
 
-def signature_for(described: Any, supervisor: Supervisor | None = None) -> Signature:
+def signature_for(described: Any, supervisor: Supervising | None = None) -> Signature:
     """Return the signature that this is, describes or names; `supervisor` is whose workers may be asked.
 
     Raises:
@@ -37,7 +37,7 @@ def signature_for(described: Any, supervisor: Supervisor | None = None) -> Signa
     return signature(described)
 
 
-def signature_if_named(text: str, supervisor: Supervisor | None = None) -> Signature | None:
+def signature_if_named(text: str, supervisor: Supervising | None = None) -> Signature | None:
     """Return the signature that "package.module:Class" names; None if it names something else, or nothing.
 
     What is not imported here is looked for in a worker: a module of the user's may be meant, which only workers import.
@@ -56,14 +56,14 @@ def _halves(path: str) -> tuple[str, str]:
     return module, qualified
 
 
-def _named(path: str, supervisor: Supervisor | None) -> Signature:
+def _named(path: str, supervisor: Supervising | None) -> Signature:
     module, qualified = _halves(path)
     if module in sys.modules or loaded_dspy() is not None:
         return _found_here(path, module, qualified)
     return _asked(path, supervisor)
 
 
-def _asked(path: str, supervisor: Supervisor | None) -> Signature:
+def _asked(path: str, supervisor: Supervising | None) -> Signature:
     from ...services.services import services_of  # and with it the pools, which a native call does not need
 
     asked = services_of(supervisor or defaults.default_supervisor()).supervisor  # with what workers ask back for

@@ -19,7 +19,7 @@ from ...adapters.function_calling import asked_signature, call_options
 from ...adapters.injection import suspected_fields
 from ...adapters.reply_reader import ReplyReader
 from ...adapters.validation import checked_inputs
-from ...errors import AdapterParseError, InvalidInput
+from ...errors import AdapterParseError, InvalidInput, LMTimeoutError
 from ...events import Name
 from ...lm.record_facts import thinks
 from ...signatures.signature import Signature
@@ -137,12 +137,16 @@ class NativePredictor:
             InvalidInput, UnsafeInput, EncodeError: the inputs are not what the signature takes.
             LMError: the model could not be asked.
             AdapterParseError: its answer cannot be read.
-            CallTimeout: the deadline passed while the answer was read.
+            CallTimeout: the deadline passed.
         """
         exchange = self._exchange(self._call(client, inputs, deadline))
         step = _next(exchange)
         while isinstance(step, NativeQuestion):
-            completion = client.complete(step.lm, step.messages, **step.options)
+            try:
+                completion = client.complete(step.lm, step.messages, **step.options)
+            except LMTimeoutError as error:
+                step.reader.require_in_time(error)
+                raise
             step = _next(exchange, NativeAnswer(completion, step.reader.read(completion)))
         return step
 
@@ -151,7 +155,11 @@ class NativePredictor:
         exchange = self._exchange(self._call(client, inputs, deadline))
         step = _next(exchange)
         while isinstance(step, NativeQuestion):
-            completion = await client.acomplete(step.lm, step.messages, **step.options)
+            try:
+                completion = await client.acomplete(step.lm, step.messages, **step.options)
+            except LMTimeoutError as error:
+                step.reader.require_in_time(error)
+                raise
             step = _next(exchange, NativeAnswer(completion, await step.reader.aread(completion)))
         return step
 
@@ -167,9 +175,13 @@ class NativePredictor:
         step = _next(exchange)
         while isinstance(step, NativeQuestion):
             fields = StreamedFields(step.reader.compiled, self.name)
-            with contextlib.closing(client.stream(step.lm, step.messages, **step.options)) as items:
-                for item in items:
-                    yield from fields.chunks(item)
+            try:
+                with contextlib.closing(client.stream(step.lm, step.messages, **step.options)) as items:
+                    for item in items:
+                        yield from fields.chunks(item)
+            except LMTimeoutError as error:
+                step.reader.require_in_time(error)
+                raise
             yield from fields.last()
             completion = fields.completion()
             step = _next(exchange, NativeAnswer(completion, step.reader.read(completion), fields.was_shown))
@@ -187,13 +199,17 @@ class NativePredictor:
         while isinstance(step, NativeQuestion):
             fields = StreamedFields(step.reader.compiled, self.name)
             # Closed by the consumer's own close: an abandoned request must not go on until the collector finds it.
-            async with contextlib.aclosing(client.astream(step.lm, step.messages, **step.options)) as items:
-                async for item in items:
-                    for part in parts_of(item):
-                        for chunk in fields.chunks(part):
-                            yield chunk
-                        if part is not item:
-                            await asyncio.sleep(0)  # others' turn: a cached answer comes in one piece
+            try:
+                async with contextlib.aclosing(client.astream(step.lm, step.messages, **step.options)) as items:
+                    async for item in items:
+                        for part in parts_of(item):
+                            for chunk in fields.chunks(part):
+                                yield chunk
+                            if part is not item:
+                                await asyncio.sleep(0)  # others' turn: a cached answer comes in one piece
+            except LMTimeoutError as error:
+                step.reader.require_in_time(error)
+                raise
             for chunk in fields.last():
                 yield chunk
             completion = fields.completion()

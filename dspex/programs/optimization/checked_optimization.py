@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic
 
 from dspex_worker.user_calls import name_of
 
-from ...services.metrics import MetricJob
+from ...services.metric_job import MetricJob
 from ...services.services import services_of
 from ...types.prediction import S_co
 from ..calling.program import Program
@@ -22,10 +23,11 @@ from ..reports.job_facts import JobFacts
 from ..saving.optimized import Optimized
 from ..worker import worker_answers
 from .scored_candidate import ScoredCandidate, best_candidate, trials_of
+from .spread_metric import SpreadMetric
 
 if TYPE_CHECKING:
     from ...lm.record import LM
-    from ...pools.pool import Pool
+    from ...pools.supervising import PoolOfPrograms
     from .sent_optimizer_options import SentOptimizerOptions
 
 
@@ -40,12 +42,13 @@ class CheckedOptimization(Generic[S_co]):
     arguments: Mapping[str, Any]
     prompt_lm: LM | None = None
     session: str | None = None
+    spread: SpreadMetric | None = None
     keeps_baseline: bool = True
     testset: Sequence[Any] | None = None  # held-out examples
     options: SentOptimizerOptions | None = None
 
     @property
-    def pool(self) -> Pool:
+    def pool(self) -> PoolOfPrograms:
         """The pool that it runs in."""
         return self.student.supervisor_used.pool(OPTIMIZER_POOL)
 
@@ -69,6 +72,11 @@ class CheckedOptimization(Generic[S_co]):
         services = services_of(student.supervisor_used)
         with contextlib.ExitStack() as stack:
             described = stack.enter_context(services.metrics.described(self.metric, self.metric_job))
+            if self.spread is not None:
+                asked = stack.enter_context(services.metrics.described(self.spread, self.metric_job))
+                described |= {**asked, "title": self.spread.__name__, "at_once": self.spread.at_once}
+            if self.metric_job.limit_s != math.inf:  # of what runs in the worker
+                described["limit_s"] = self.metric_job.limit_s
             for program in (student, *(() if self.options is None else self.options.programs)):
                 stack.enter_context(program.registered(services))
             spec = student.to_wire() | student.wire_lms(services)

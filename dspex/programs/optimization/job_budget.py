@@ -32,6 +32,8 @@ class JobAccount(Account):
             budget_tokens=limits.get("tokens"),
             budget_requests=limits.get("requests"),
         )
+        self._usd = limits.get("usd")
+        self._is_told = False
 
     @property
     def spent(self) -> dict[str, Any]:
@@ -43,6 +45,16 @@ class JobAccount(Account):
             "tokens": self.tokens,
             "cost_usd": self.cost_usd,
         }
+
+    def unbounded(self) -> str | None:
+        """Return, once, what is to be said if `usd` does not bound what is asked: requests have no price."""
+        if self._is_told or self._usd is None or not self.unpriced_requests:
+            return None
+        self._is_told = True
+        return (
+            f"The budget of {self._usd:g} USD does not bound all of this job: it makes requests without a known price. "
+            f"Give the language model one, price=(input, output) per million tokens, or limit requests or tokens."
+        )
 
     def go_on_from(self, spent: Mapping[str, Any]) -> None:
         """Begin with what the job had spent before, as a journal says."""

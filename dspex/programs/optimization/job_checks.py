@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ... import defaults
-from ...errors import InvalidInput, SettingsError
-from ...services.metrics import MetricJob, checked_metric
+from ...errors import InvalidInput, SettingsError, UnknownName
+from ...services.metric_job import MetricJob
+from ...services.metric_limit import checked_limit
+from ...services.metrics import checked_metric
 from ...services.services import Services, services_of
 from ..calling.program import Program
 from ..examples.devset import as_example, declared_inputs, input_names
@@ -18,12 +21,13 @@ from ..options.routing import GENERAL_POOL, NATIVE_MODULES, OPTIMIZER_POOL
 from .checked_optimization import CheckedOptimization
 from .optimizer_options import LM_OPTIONS, OptimizerName, require_optimizer
 from .sent_optimizer_options import SentOptimizerOptions
+from .spread_metric import SpreadMetric
 
 if TYPE_CHECKING:
     from ...adapters.given_adapter import AdapterLike
     from ...defaults import LMLike
     from ...lm.record import LM
-    from ...pools.supervisor import Supervisor
+    from ...pools.supervising import Supervising
     from ..calling.program import S
     from ..factories.program_factories import Asked
 
@@ -42,8 +46,10 @@ def checked_job(
     prompt_lm: LMLike | None = None,
     adapter: AdapterLike | None = None,
     inputs: Sequence[str] | None = None,
-    supervisor: Supervisor | None = None,
+    supervisor: Supervising | None = None,
     session: str | None = None,
+    metric_timeout: float | None = None,
+    metric_pool: str | None = None,
 ) -> CheckedOptimization[S]:
     """Return the job, checked as far as this process can.
 
@@ -53,6 +59,7 @@ def checked_job(
     lm, prompt_lm, own = _named_otherwise(optimizer, options or {}, lm, prompt_lm)
     require_optimizer(optimizer, own)
     checked_metric(metric)
+    limit = checked_limit(metric_timeout)
     student = _student(program, lm, adapter, supervisor)
     _require_pools(student)
     learned, held_out = _listed(trainset, "trainset"), None if valset is None else _listed(valset, "valset")
@@ -68,8 +75,11 @@ def checked_job(
         "optimizer": optimizer,
         "options": sent.wire,
     }
-    told = _metric_job(student, learned, held_out, names)
-    return CheckedOptimization(student, optimizer, metric, told, arguments, asked_for, session, options=sent)
+    spread = None if metric_pool is None else SpreadMetric(metric, student, metric_pool)
+    if spread is not None:
+        spread.require()
+    told = replace(_metric_job(student, learned, held_out, names), limit_s=limit)
+    return CheckedOptimization(student, optimizer, metric, told, arguments, asked_for, session, spread, options=sent)
 
 
 def _named_otherwise(
@@ -92,7 +102,7 @@ def _named_otherwise(
 
 
 def _student(
-    program: Asked[S], lm: LMLike | None, adapter: AdapterLike | None, supervisor: Supervisor | None
+    program: Asked[S], lm: LMLike | None, adapter: AdapterLike | None, supervisor: Supervising | None
 ) -> Program[S]:
     student: Program[S] = given_program(program, supervisor) or predictor("predict", program)
     given: Any = {"lm": lm, "adapter": adapter, "supervisor": supervisor}
@@ -105,9 +115,17 @@ def _require_pools(student: Program) -> None:
     Raises:
         UnknownName: there is none.
     """
-    needed = (OPTIMIZER_POOL, GENERAL_POOL) if student.module in NATIVE_MODULES else (OPTIMIZER_POOL,)
-    for name in needed:
-        student.supervisor_used.pool(name)
+    supervisor = student.supervisor_used
+    try:
+        supervisor.pool(OPTIMIZER_POOL)
+    except UnknownName as error:
+        advice = (
+            f"Optimizers run in a pool of this name: add PoolConfig({OPTIMIZER_POOL!r}, size=1) to the supervisor's "
+            f"pools, or [pools.{OPTIMIZER_POOL}] to its settings, and dspex[optimizers] where its workers run."
+        )
+        raise UnknownName("pool", OPTIMIZER_POOL, error.known, advice=advice) from error
+    if student.module in NATIVE_MODULES:
+        supervisor.pool(GENERAL_POOL)
 
 
 def _listed(rows: Any, name: str) -> list[Any]:

@@ -7,15 +7,13 @@ workers make for the job find both there.
 from __future__ import annotations
 
 import contextvars
-import math
 import threading
-import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any, Generic
 
-from ...errors import CallTimeout, OptimizationStopped, WorkerDied, WorkerMemoryExceeded
+from ...errors import MetricTimeout, OptimizationStopped, WorkerDied, WorkerMemoryExceeded
 from ...events import Name
 from ...pools.streams import Stream
 from ...services.kept_answers import KeptAnswers, recording
@@ -24,14 +22,16 @@ from ...types.prediction import S_co
 from ..options.routing import OPTIMIZER_POOL
 from ..reports.job_facts import JobFacts
 from ..saving.optimized import Optimized
+from .cancel_request import CancelRequests
 from .checked_optimization import CheckedOptimization
 from .held_out_test import HeldOutTest
 from .host_stops import ended_with_host
 from .job_budget import JobAccount
+from .job_clock import JobClock
 from .job_events import LAST_KINDS, JobEvent, JobEventKind, JobEventLog
 from .job_progress import JobProgress, ProgressTracker
 from .journal import Journal
-from .scored_candidate import ScoredCandidate
+from .tried_candidates import TriedCandidates
 
 RESUMES_MOST = 3  # workers that may die of one job before it fails
 Listener = Callable[[JobEvent, JobProgress], object]
@@ -61,22 +61,16 @@ class JobRun(Generic[S_co]):
         self.worker = ""
         self._services = services_of(checked.student.supervisor_used)
         self._uses_kept_metrics = uses_kept_metrics
-        self._timeout = timeout
         self._lock = threading.Lock()
-        self._began = time.monotonic()
-        self._ended_at: float | None = None
-        self._tracker = ProgressTracker(self._began)
+        self._clock = JobClock(timeout)
+        self._tracker = ProgressTracker(self._clock.began)
         self._stage = ""
         self._stream: Stream | None = None
         self._held_out = HeldOutTest()
         self._tested_result: Optimized[S_co] | None = None  # while it is tested
         self._is_cancelled = False
-        self._has_begun = False
-        self._states: dict[str, Mapping[str, Any]] = {}
-        self._known = [ScoredCandidate.of(told, self._states) for told in journal.candidates]  # of earlier workers
-        self.candidates: list[ScoredCandidate] = []  # of this worker, as far as it is
-        # Requests and dollars when the last new candidate was scored; those since are the next one's.
-        self._counted = (sum(one.requests for one in self._known), sum(one.cost for one in self._known))
+        self._tried = TriedCandidates(journal.candidates, account)
+        self._requests = None if journal.path is None else CancelRequests(journal.path, self.cancel)
         journal.on_trouble = self.warn
 
     # -- any thread ----------------------------------------------------------------------------------------------
@@ -87,8 +81,11 @@ class JobRun(Generic[S_co]):
         self.outcome.set_running_or_notify_cancel()  # from now on it is not cancelled by who waits for it
         if self.journal.torn:
             self.warn(f"The journal's last line was torn ({self.journal.torn} bytes); it was dropped.")
-        self._say("queued", {"message": "" if not self._known else f"{len(self._known)} candidates are known"})
-        self._emit(Name.JOB_STARTED, known=len(self._known))
+        known = len(self._tried.all)
+        self._say("queued", {"message": f"{known} candidates are known" if known else ""})
+        self._emit(Name.JOB_STARTED, known=known)
+        if self._requests is not None:
+            self._requests.start()
         threading.Thread(target=context.run, args=(self._run,), name="dspex-optimization", daemon=True).start()
 
     def warn(self, text: str) -> None:
@@ -116,20 +113,14 @@ class JobRun(Generic[S_co]):
     @property
     def progress(self) -> JobProgress:
         """How far it is."""
-        now = time.monotonic() if self._ended_at is None else self._ended_at
-        return self._tracker.at(now, self.account.spent, is_over=self._ended_at is not None)
-
-    @property
-    def tried(self) -> list[ScoredCandidate]:
-        """The candidates so far: a later worker's, and what an earlier one had found beyond them."""
-        return [*self.candidates, *self._known[len(self.candidates) :]]
+        return self._tracker.at(self._clock.now, self.account.spent, is_over=self._clock.is_over)
 
     @property
     def partial(self) -> Optimized[S_co] | None:
         """The best program so far."""
         if self._tested_result is not None:
             return self._tested_result
-        return self.checked.partial(self.tried, self.worker, self._facts(self.state))
+        return self.checked.partial(self._tried.all, self.worker, self._facts(self.state))
 
     def _facts(self, state: str) -> JobFacts:
         return self.checked.facts(self.id, state, self.account.spent, self.progress.elapsed)
@@ -139,7 +130,7 @@ class JobRun(Generic[S_co]):
     def _run(self) -> None:
         try:
             value = self._found()
-            result = self.checked.optimized(value, self.worker, self.candidates, self._facts("done"))
+            result = self.checked.optimized(value, self.worker, self._tried.now, self._facts("done"))
             if result.is_worse:
                 self.warn(result.verdict)
             if self.checked.testset is not None:
@@ -155,7 +146,7 @@ class JobRun(Generic[S_co]):
         """Return the result with its comparison on the held-out examples; if that fails, the result is `partial`."""
         self._tested_result = result
         self._say("stage", {"stage": "test", "message": f"{len(self.checked.testset or ())} held-out examples"})
-        test = self._held_out.compare(self.checked, result, self.account, self._left())
+        test = self._held_out.compare(self.checked, result, self.account, self._clock.left(self.checked.pool.name))
         return replace(result, test=test, job=self._facts("done"))
 
     def _found(self) -> Any:
@@ -179,7 +170,7 @@ class JobRun(Generic[S_co]):
             stream = checked.pool.stream(
                 "optimize",
                 {**sent, "attempt": attempt},
-                timeout=self._left(),
+                timeout=self._clock.left(self.checked.pool.name),
                 session=checked.session,
                 is_trusted=checked.student.is_trusted,
             )
@@ -201,8 +192,12 @@ class JobRun(Generic[S_co]):
         """Take a worker's report: to events, the journal and those who look on."""
         if self.state == "queued":
             self._enter("running", {"worker": self.worker})
+        if (hung := report.get("hung")) is not None:  # raised here it ends the call, and with it the worker
+            raise MetricTimeout(str(hung["metric"]), example=str(hung["example"]), limit=float(hung["limit"]))
+        if (warning := self.account.unbounded()) is not None:
+            self.warn(warning)
         told, is_message = report.pop("candidate", None), report.pop("is_warning", None)
-        self._tracker.take(report, time.monotonic())
+        self._tracker.take(report, self._clock.now)
         if told is not None:
             self._take_candidate(told, report)
         elif is_message is not None:
@@ -214,27 +209,19 @@ class JobRun(Generic[S_co]):
             self._say("heartbeat" if "waiting" in report else "progress", report)
 
     def _take_candidate(self, told: dict[str, Any], report: Mapping[str, Any]) -> None:
-        account, before = self.account, self._counted
-        spent = {"requests": account.requests - before[0], "cost": account.cost_usd - before[1]}
-        candidate = ScoredCandidate.of({**told, **spent}, self._states)
-        place = len(self.candidates)
-        earlier = self._known[place] if place < len(self._known) else None
+        tried = self._tried.take(told)
+        candidate = tried.candidate
         if candidate.kind == "baseline":
             self._tracker.scored_baseline(candidate.score)
-        if earlier is not None and earlier.is_same(candidate):
-            self.candidates.append(earlier)  # with what it cost when it was paid
+        if tried.is_known:
             return
-        if earlier is not None:
-            self._diverge(place)
-        self._counted = (account.requests, account.cost_usd)
-        is_new = all(candidate.digest != one.digest for one in self.candidates)
-        self.candidates.append(candidate)
-        self.journal.append_candidate(candidate.told(with_state=is_new))
+        if tried.is_other:
+            self._diverge(tried.place)
+        self.journal.append_candidate(candidate.told(with_state=tried.has_new_state))
         self._say("candidate", {**report, "candidate": candidate.told(with_state=True)})
 
     def _diverge(self, place: int) -> None:
-        """Go on without what an earlier worker had found: this one came to something else."""
-        del self._known[place:]
+        """Say that an earlier worker had found something else."""
         text = (
             f"From candidate {place} on the optimizer comes to others than before: its metric or its program does not "
             f"answer the same twice. What it finds now counts."
@@ -244,14 +231,13 @@ class JobRun(Generic[S_co]):
 
     def _replace(self, error: BaseException) -> None:
         """Let another worker go on where this one died."""
-        self._known = self.tried
-        self.candidates = []
+        known = self._tried.begin_anew()
         self.journal.deaths += 1
         self.journal.append("worker", {"worker": self.worker, "error": type(error).__name__})
         self._tracker.replaced(1 + self.journal.deaths)
         self._emit(Name.JOB_RESUMED, worker=self.worker, reason=type(error).__name__, deaths=self.journal.deaths)
         self._say("worker_died", {"worker": self.worker, "message": str(error)})
-        self._say("resumed", {"message": f"{len(self._known)} candidates are known", "worker": ""})
+        self._say("resumed", {"message": f"{known} candidates are known", "worker": ""})
 
     # -- the answers that are kept: see `AnswerStore` ------------------------------------------------------------
 
@@ -280,7 +266,9 @@ class JobRun(Generic[S_co]):
         self.outcome.set_exception(error)
 
     def _end(self, state: JobEventKind, facts: Mapping[str, Any]) -> None:
-        self._ended_at = time.monotonic()
+        self._clock.end()
+        if self._requests is not None:
+            self._requests.stop()
         self.journal.append("end", {"state": state, **facts, "spent": self.account.spent})
         self.journal.close()
         spent = {name: self.account.spent[name] for name in ("requests", "tokens")}
@@ -291,22 +279,6 @@ class JobRun(Generic[S_co]):
         return OptimizationStopped(
             f"The optimization by {self.checked.optimizer} was cancelled; `partial` holds the best that it had found."
         )
-
-    def _left(self) -> float:
-        """Return the seconds that are left.
-
-        Raises:
-            CallTimeout: none are.
-        """
-        if self._timeout is None:
-            return math.inf
-        if not self._has_begun:
-            self._has_begun = True
-            return self._timeout
-        left = self._timeout - (time.monotonic() - self._began)
-        if left <= 0:
-            raise CallTimeout(self.checked.pool.name, "optimize", timeout=self._timeout, phase="queued")
-        return left
 
     def _emit(self, name: Name, **facts: Any) -> None:
         """Emit an event of the supervisor's, if it runs."""

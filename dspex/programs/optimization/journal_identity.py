@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -56,6 +57,8 @@ def identity(
         "prompt_lm": None if job.prompt_lm is None else described_lm(job.prompt_lm),
         "tools": [tool.name for tool in job.student.tools],
         "timeout": timeout,
+        "metric_timeout": None if job.metric_job.limit_s == math.inf else job.metric_job.limit_s,
+        "metric_pool": None if job.spread is None else job.spread.pool,
         "budget": None if budget is None else dict(budget),
         "digests": digests(job),
         "versions": versions(),

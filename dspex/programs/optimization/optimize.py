@@ -30,7 +30,7 @@ from .optimizer_options import OptimizerName, OptimizerOptions
 if TYPE_CHECKING:
     from ...adapters.given_adapter import AdapterLike
     from ...defaults import LMLike
-    from ...pools.supervisor import Supervisor
+    from ...pools.supervising import Supervising
     from ..calling.program import S
     from ..factories.program_factories import Asked
 
@@ -46,13 +46,15 @@ class OptimizeOptions(OptimizerOptions, total=False):
     on_progress: Progress | None
     progress: bool | None
     timeout: float | None
+    metric_timeout: float | None
+    metric_pool: str | None
     budget: JobBudget | None
     journal: JournalPath
     lm: LMLike | None
     prompt_lm: LMLike | None
     adapter: AdapterLike | None
     inputs: Sequence[str] | None
-    supervisor: Supervisor | None
+    supervisor: Supervising | None
     session: str | None
 
 
@@ -73,6 +75,8 @@ def optimize(
     on_progress: Progress | None = None,
     progress: bool | None = None,
     timeout: float | None = None,
+    metric_timeout: float | None = None,
+    metric_pool: str | None = None,
     budget: JobBudget | None = None,
     journal: JournalPath = None,
     wait: Literal[True] = True,
@@ -80,7 +84,7 @@ def optimize(
     prompt_lm: LMLike | None = None,
     adapter: AdapterLike | None = None,
     inputs: Sequence[str] | None = None,
-    supervisor: Supervisor | None = None,
+    supervisor: Supervising | None = None,
     session: str | None = None,
     **options: Unpack[OptimizerOptions],
 ) -> Optimized[S]: ...
@@ -99,6 +103,8 @@ def optimize(
     on_progress: Progress | None = None,
     progress: bool | None = None,
     timeout: float | None = None,
+    metric_timeout: float | None = None,
+    metric_pool: str | None = None,
     budget: JobBudget | None = None,
     journal: JournalPath = None,
     wait: Literal[False],
@@ -106,7 +112,7 @@ def optimize(
     prompt_lm: LMLike | None = None,
     adapter: AdapterLike | None = None,
     inputs: Sequence[str] | None = None,
-    supervisor: Supervisor | None = None,
+    supervisor: Supervising | None = None,
     session: str | None = None,
     **options: Unpack[OptimizerOptions],
 ) -> OptimizationJob[S]: ...
@@ -125,6 +131,8 @@ def optimize(
     on_progress: Progress | None = None,
     progress: bool | None = None,
     timeout: float | None = None,
+    metric_timeout: float | None = None,
+    metric_pool: str | None = None,
     budget: JobBudget | None = None,
     journal: JournalPath = None,
     wait: bool = True,
@@ -132,7 +140,7 @@ def optimize(
     prompt_lm: LMLike | None = None,
     adapter: AdapterLike | None = None,
     inputs: Sequence[str] | None = None,
-    supervisor: Supervisor | None = None,
+    supervisor: Supervising | None = None,
     session: str | None = None,
     **options: Unpack[OptimizerOptions],
 ) -> Optimized[S] | OptimizationJob[S]:
@@ -145,7 +153,9 @@ def optimize(
 
     It shows its progress: a bar in terminals and notebooks, lines on stderr elsewhere, nothing with `progress=False`,
     or where `on_progress` gets each report. `timeout` bounds the whole job in seconds, `budget` what it may spend
-    ({"requests", "tokens", "usd"}); None is no limit. `journal` is the path of a new file in which the job keeps what
+    ({"requests", "tokens", "usd"}); None is no limit. `metric_timeout` bounds each call of the metric: 600 s, math.inf
+    is no limit. `metric_pool` names the pool whose workers share the work of a metric by import path. `journal` is
+    the path of a new file in which the job keeps what
     it has paid for, so that `dspex.resume` can go on with it after the death of this process; without one, of a file
     in the settings' [jobs] folder, if there is that; False is none. A worker that dies is replaced, three times, and
     nothing is paid twice. `testset` holds examples that the optimizer never sees: the result and the baseline are
@@ -158,11 +168,12 @@ def optimize(
             spent.
         JournalError: the journal cannot be begun; nothing was spent.
         MissingDependency: the optimizer needs a package that the workers lack; nothing was spent.
+        MetricTimeout: the metric hung at an example; `partial` is the best so far.
         OptimizationFailed: it ended with nothing but errors of the metric or the model.
         BudgetExceeded, CallTimeout, WorkerMemoryExceeded, WorkerDied: it ended early; `partial` is the best so far.
     """
     require_how(timeout, budget, journal)
-    asked: Any = (metric, valset, lm, prompt_lm, adapter, inputs, supervisor, session)
+    asked: Any = (metric, valset, lm, prompt_lm, adapter, inputs, supervisor, session, metric_timeout, metric_pool)
     job = started(
         with_result(checked_job(program, trainset, optimizer, options, *asked), testset, keep_baseline),
         timeout=timeout,

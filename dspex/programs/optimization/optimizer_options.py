@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
 
@@ -96,6 +97,14 @@ class OptimizerOptions(TypedDict, total=False):
     shuffle_trainset_between_steps: bool
 
 
+def _is_plain(annotation: Any) -> bool:
+    """Whether an option is a number, yes or no, or one of a few words: none that may name a file, code or an LM."""
+    text = getattr(annotation, "__forward_arg__", str(annotation))
+    return set(re.sub(r"Literal\[[^]]*\]", "None", text).split(" | ")) <= {"int", "float", "bool", "None"}
+
+
+# What clients of a service may give.
+PLAIN_OPTIONS = frozenset(name for name, kind in OptimizerOptions.__annotations__.items() if _is_plain(kind))
 _OWN = frozenset({"optimizer", "metric", "valset", "prompt_lm", "on_progress", "timeout", "adapter", "inputs"})
 _WEIGHTS = "it trains a model's weights, which takes a provider that finetunes; here programs are optimized, not models"
 REFUSED_OPTIMIZERS: Mapping[str, str] = {

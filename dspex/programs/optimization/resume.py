@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from dspex_worker.user_calls import name_of
 
 from ...errors import InvalidInput, JournalError
 from ...lm.given_lms import takes_lms
+from ...services.metric_limit import METRIC_TIMEOUT
 from ..examples.example_jobs import Progress
 from ..factories.loading import loaded_from
 from ..files.saved_file import SavedFile
@@ -29,7 +31,7 @@ from .optimizer_options import OptimizerOptions
 
 if TYPE_CHECKING:
     from ...defaults import LMLike
-    from ...pools.supervisor import Supervisor
+    from ...pools.supervising import Supervising
 
 
 @overload
@@ -47,10 +49,12 @@ def resume(
     prompt_lm: LMLike | None = None,
     options: OptimizerOptions | None = None,
     timeout: float | None = None,
+    metric_timeout: float | None = None,
+    metric_pool: str | None = None,
     budget: JobBudget | None = None,
     on_progress: Progress | None = None,
     progress: bool | None = None,
-    supervisor: Supervisor | None = None,
+    supervisor: Supervising | None = None,
     wait: Literal[True] = True,
 ) -> Optimized[Any]: ...
 
@@ -70,10 +74,12 @@ def resume(
     prompt_lm: LMLike | None = None,
     options: OptimizerOptions | None = None,
     timeout: float | None = None,
+    metric_timeout: float | None = None,
+    metric_pool: str | None = None,
     budget: JobBudget | None = None,
     on_progress: Progress | None = None,
     progress: bool | None = None,
-    supervisor: Supervisor | None = None,
+    supervisor: Supervising | None = None,
     wait: Literal[False],
 ) -> OptimizationJob[Any]: ...
 
@@ -93,10 +99,12 @@ def resume(
     prompt_lm: LMLike | None = None,
     options: OptimizerOptions | None = None,
     timeout: float | None = None,
+    metric_timeout: float | None = None,
+    metric_pool: str | None = None,
     budget: JobBudget | None = None,
     on_progress: Progress | None = None,
     progress: bool | None = None,
-    supervisor: Supervisor | None = None,
+    supervisor: Supervising | None = None,
     wait: bool = True,
 ) -> Optimized[Any] | OptimizationJob[Any]:
     """Go on with the optimization whose journal this is; blocks, or returns the job with `wait=False`.
@@ -109,13 +117,14 @@ def resume(
     class, examples with Python objects, a `prompt_lm`, and the `options` of the optimizer if one of them is a language
     model, a program or code. The language model is `lm`, or the configured one; it must be
     the one that the journal tells of. Where the metric's code is another than before, its results are made anew, and
-    its answers are kept. `testset`, `keep_baseline`, `timeout` and `budget`
-    are as they were unless they are given; what was spent before counts.
+    its answers are kept. `testset`, `keep_baseline`, `timeout`, `metric_timeout`,
+    `metric_pool` and `budget` are as they were unless they are given; what was spent before counts.
 
     Raises:
         JournalError: the file is missing, in use, damaged, foreign or of another version, something must be given again
             (its `missing` names it), or what is given is of another job. Nothing was spent.
-        OptimizationFailed, BudgetExceeded, CallTimeout, WorkerDied, WorkerMemoryExceeded: as `dspex.optimize`.
+        OptimizationFailed, MetricTimeout, BudgetExceeded, CallTimeout, WorkerDied, WorkerMemoryExceeded: as
+            `dspex.optimize`.
     """
     if not isinstance(path, str | os.PathLike) or not str(path):
         raise InvalidInput(f"A journal is named by its file's path, not by {path!r}.", field="path")
@@ -125,7 +134,10 @@ def resume(
         given = {"program": program, "trainset": trainset, "metric": metric, "tools": tools, "prompt_lm": prompt_lm}
         given["options"] = options
         _require_given(journal, given)
-        checked = _checked(journal, given, valset=valset, lm=lm, supervisor=supervisor)
+        limit = metric_timeout or journal.about.get("metric_timeout", METRIC_TIMEOUT) or math.inf
+        spread = metric_pool or journal.about.get("metric_pool")
+        at_speed: Any = {"metric_timeout": limit, "metric_pool": spread}
+        checked = _checked(journal, given, valset=valset, lm=lm, supervisor=supervisor, **at_speed)
         require_same(journal.about, checked, str(journal.path))
         about = journal.about
         held_out = about.get("testset") if testset is None else testset
@@ -176,7 +188,9 @@ def _checked(
     *,
     valset: Examples | None,
     lm: LMLike | None,
-    supervisor: Supervisor | None,
+    supervisor: Supervising | None,
+    metric_timeout: float,
+    metric_pool: str | None,
 ) -> CheckedOptimization[Any]:
     """Return the journal's job, checked as a new one."""
     about, program = journal.about, given["program"]
@@ -201,6 +215,8 @@ def _checked(
         adapter=about.get("adapter"),
         inputs=about["inputs"],
         supervisor=supervisor,
+        metric_timeout=metric_timeout,
+        metric_pool=metric_pool,
     )
 
 

@@ -28,6 +28,7 @@ from .job_checks import checked_job
 from .job_settings import job_settings
 from .job_start import require_how, started
 from .journal_summary import summaries_in
+from .optimizer_options import PLAIN_OPTIONS
 from .resume import resume
 
 _CALLED = (  # how a program is called, which is not a client's to say
@@ -45,7 +46,7 @@ def started_for_client(supervisor: Supervisor, fields: Mapping[str, Any]) -> Wat
     Raises:
         UnknownName, SettingsError, InvalidInput, SignatureError, LMConfigurationError: it cannot be.
     """
-    asked = read_job_request(dict(fields))
+    asked = read_job_request(dict(fields), PLAIN_OPTIONS)
     budget: Any = asked.budget
     require_how(asked.timeout, budget, None)
     named: Any = asked.optimizer
@@ -100,7 +101,7 @@ def _is_unfinished(state: str, end: Mapping[str, Any] | None) -> bool:
 def _resumed(supervisor: Supervisor, path: str, about: Mapping[str, Any]) -> None:
     known = {name: about.get(name) for name in _ABOUT}
     fields = {name: value for name, value in known.items() if value is not None}
-    asked = read_job_request({"optimizer": "", "trainset": [], **fields})
+    asked = read_job_request({"optimizer": "", "trainset": [], **fields}, PLAIN_OPTIONS)
     resume(
         path,
         program=_program(supervisor, asked),

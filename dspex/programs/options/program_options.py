@@ -17,7 +17,7 @@ from .routing import Implementation
 if TYPE_CHECKING:
     from ...adapters.given_adapter import Adapter, AdapterLike
     from ...defaults import LMLike
-    from ...pools.supervisor import Supervisor
+    from ...pools.supervising import Supervising
 
 IMPLEMENTATIONS: tuple[str, ...] = get_args(Implementation)
 
@@ -54,7 +54,7 @@ class ProgramOptions(TypedDict, total=False):
     config: CallConfig | Mapping[str, Any] | None
     implementation: Implementation
     timeout: float | None
-    supervisor: Supervisor | None
+    supervisor: Supervising | None
     demos: Sequence[Mapping[str, Any]]
     rollout_id: int | None
     use_native_function_calling: bool | None
@@ -176,7 +176,7 @@ def require_supervisor(supervisor: Any) -> None:
         SettingsError: it is neither None nor a supervisor.
     """
     if supervisor is not None and not callable(getattr(supervisor, "pool", None)):
-        raise _mistyped("supervisor", supervisor, "a dspex.Supervisor")
+        raise _mistyped("supervisor", supervisor, "a dspex.Supervisor, or a client of one (dspex.connect)")
 
 
 _CONFIG = GENERATION_OPTIONS | CallConfig.__optional_keys__

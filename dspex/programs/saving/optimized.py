@@ -24,6 +24,7 @@ from ..reports.report_source import ReportSource
 from ..reports.score_plot import plot_scores
 from ..reports.trial_history import as_history_frame, history_rows
 from ..scores.program_comparison import ProgramComparison
+from ..scores.score_verdict import score_verdict
 from ..strategies import STRATEGIES
 from .saved_demos import state_with_demos
 
@@ -81,13 +82,7 @@ class Optimized(Generic[S_co]):
     def verdict(self) -> str:
         """How it did against the baseline, in a sentence."""
         found = self.score if self.found_score is None else self.found_score
-        if found is None or self.baseline_score is None:
-            return "There is no score of both the baseline and what was found."
-        said = f"{found:g} % against {self.baseline_score:g} % before, on the validation examples"
-        if not self.is_worse:
-            return f"{said}." if found > self.baseline_score else f"{said}: no better than the baseline."
-        kept = "so the baseline was kept" if self.kept_baseline else "and it was returned nevertheless"
-        return f"{said}: worse than the baseline, {kept}."
+        return score_verdict(found, self.baseline_score, kept_baseline=self.kept_baseline)
 
     @overload
     def history(self) -> list[dict[str, Any]]: ...

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from dspex_worker.user_calls import Mismatch, require_result, score_in
 
 from ...errors import CallTimeout, CheckFailed, InvalidInput, RemoteError, SettingsError
-from ...services.metrics import MetricJob
+from ...services.metric_job import MetricJob
 from ...types.example import Example
 from ...types.prediction import Prediction
 from ..calling.program import Program
@@ -32,7 +32,7 @@ from .strategy import Strategy, require_function
 
 if TYPE_CHECKING:
     from ...lm.record import LM
-    from ...pools.call import Call
+    from ...pools.supervising import MadeCall
     from ...services.services import Services
 
 
@@ -114,11 +114,11 @@ class BestOfN(Strategy):
         }
         return self.inner_wire(self.module, options)
 
-    def run_in_worker(self, inputs: Mapping[str, Any], **how: Any) -> tuple[Prediction, Call | None]:
+    def run_in_worker(self, inputs: Mapping[str, Any], **how: Any) -> tuple[Prediction, MadeCall | None]:
         with self._rewards_errors():
             return super().run_in_worker(inputs, **how)
 
-    async def arun_in_worker(self, inputs: Mapping[str, Any], **how: Any) -> tuple[Prediction, Call | None]:
+    async def arun_in_worker(self, inputs: Mapping[str, Any], **how: Any) -> tuple[Prediction, MadeCall | None]:
         with self._rewards_errors():
             return await super().arun_in_worker(inputs, **how)
 

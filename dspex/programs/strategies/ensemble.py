@@ -26,7 +26,7 @@ from .strategy import accounted, require_function
 
 if TYPE_CHECKING:
     from ...lm.record import LM
-    from ...pools.call import Call
+    from ...pools.supervising import MadeCall
 
 Reduce = Callable[[list[Prediction]], Prediction]
 
@@ -99,10 +99,10 @@ class Ensemble(Program):
             made = self._reduced(list(await asyncio.gather(*(one.acall(**inputs) for one in self._asked()))))
         return accounted(made, account)
 
-    def run_in_worker(self, inputs: Mapping[str, Any], **how: Any) -> tuple[Prediction, Call | None]:
+    def run_in_worker(self, inputs: Mapping[str, Any], **how: Any) -> tuple[Prediction, MadeCall | None]:
         return self.run_here(inputs), None
 
-    async def arun_in_worker(self, inputs: Mapping[str, Any], **how: Any) -> tuple[Prediction, Call | None]:
+    async def arun_in_worker(self, inputs: Mapping[str, Any], **how: Any) -> tuple[Prediction, MadeCall | None]:
         return await self.arun_here(inputs), None
 
     def stream_here(self, inputs: Mapping[str, Any]) -> Iterator[Chunk | Prediction]:

@@ -22,7 +22,7 @@ from .attempts import Attempt, Loop
 from .strategy import RepeatingStrategy
 
 if TYPE_CHECKING:
-    from ...pools.call import Call
+    from ...pools.supervising import MadeCall
     from ...types.prediction import Prediction
 
 
@@ -76,12 +76,12 @@ class Majority(RepeatingStrategy):
     def to_wire(self) -> dict[str, Any]:
         return self.inner_wire(self.module, {"field": self._compared})
 
-    def run_in_worker(self, inputs: Mapping[str, Any], **how: Any) -> tuple[Prediction, Call | None]:
+    def run_in_worker(self, inputs: Mapping[str, Any], **how: Any) -> tuple[Prediction, MadeCall | None]:
         if self._is_counted_here:
             return super().run_in_worker(inputs, **how)
         return Program.run_in_worker(self, inputs, **how)
 
-    async def arun_in_worker(self, inputs: Mapping[str, Any], **how: Any) -> tuple[Prediction, Call | None]:
+    async def arun_in_worker(self, inputs: Mapping[str, Any], **how: Any) -> tuple[Prediction, MadeCall | None]:
         if self._is_counted_here:
             return await super().arun_in_worker(inputs, **how)
         return await Program.arun_in_worker(self, inputs, **how)

@@ -24,7 +24,7 @@ from .strategy import Strategy, require_function
 
 if TYPE_CHECKING:
     from ...lm.record import LM
-    from ...pools.call import Call
+    from ...pools.supervising import MadeCall
 
 REMOTE = ("dspy.ColBERTv2",)
 Found = tuple[dict[str, Any], list[Any]]  # the inputs with the context, and the passages
@@ -97,12 +97,12 @@ class RetrievalAugmented(Strategy):
 
     # -- in a worker -----------------------------------------------------------------------------------------------
 
-    def run_in_worker(self, inputs: Mapping[str, Any], **how: Any) -> tuple[Prediction, Call | None]:
+    def run_in_worker(self, inputs: Mapping[str, Any], **how: Any) -> tuple[Prediction, MadeCall | None]:
         given, passages = self._found(inputs, **how)
         prediction, call = self.inner.run_in_worker(given, **how)
         return _with_passages(prediction, passages), call
 
-    async def arun_in_worker(self, inputs: Mapping[str, Any], **how: Any) -> tuple[Prediction, Call | None]:
+    async def arun_in_worker(self, inputs: Mapping[str, Any], **how: Any) -> tuple[Prediction, MadeCall | None]:
         given, passages = await self._afound(inputs, **how)
         prediction, call = await self.inner.arun_in_worker(given, **how)
         return _with_passages(prediction, passages), call

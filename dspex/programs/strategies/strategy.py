@@ -30,7 +30,7 @@ from .attempts import HINT, Attempt, Loop, adrive, drive, with_hint
 if TYPE_CHECKING:
     from ...adapters.validation import CrossedInputs
     from ...lm.record import LM
-    from ...pools.call import Call
+    from ...pools.supervising import MadeCall
     from ...services.sent_types import SentTypes
     from ...services.services import Services
 
@@ -224,7 +224,7 @@ class Limit:
 class RepeatingStrategy(Strategy):
     """A strategy whose loop runs in this process on both routes; in a worker, each attempt is a call."""
 
-    def run_in_worker(self, inputs: Mapping[str, Any], **how: Any) -> tuple[Prediction, Call | None]:
+    def run_in_worker(self, inputs: Mapping[str, Any], **how: Any) -> tuple[Prediction, MadeCall | None]:
         timeout, calls = how.pop("timeout", None), _Calls()
         limit = Limit(self.module, self.timeout if timeout is None else timeout)
 
@@ -236,7 +236,7 @@ class RepeatingStrategy(Strategy):
             made = drive(self.attempts(self._checked(inputs)), ask)
         return accounted(made, account), calls.last
 
-    async def arun_in_worker(self, inputs: Mapping[str, Any], **how: Any) -> tuple[Prediction, Call | None]:
+    async def arun_in_worker(self, inputs: Mapping[str, Any], **how: Any) -> tuple[Prediction, MadeCall | None]:
         timeout, calls = how.pop("timeout", None), _Calls()
         limit = Limit(self.module, self.timeout if timeout is None else timeout)
 
@@ -260,9 +260,9 @@ class _Calls:
     """The calls of a loop, of which the last is reported."""
 
     def __init__(self) -> None:
-        self.last: Call | None = None
+        self.last: MadeCall | None = None
 
-    def noted(self, made: tuple[Prediction, Call | None]) -> Prediction:
+    def noted(self, made: tuple[Prediction, MadeCall | None]) -> Prediction:
         prediction, self.last = made
         return prediction
 

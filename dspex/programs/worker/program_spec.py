@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from ...adapters.given_adapter import Adapter
     from ...adapters.own_adapter import OwnAdapter
     from ...lm.record import LM
-    from ...pools.supervisor import Supervisor
+    from ...pools.supervising import Supervising
     from ...services.services import Services
     from ...types.tool import Tool
     from ..native.observer import Observer
@@ -71,7 +71,7 @@ class ProgramSpec:
     implementation: str = "auto"
     timeout: float | None = None
     rollout_id: int | None = None
-    supervisor: Supervisor | None = None
+    supervisor: Supervising | None = None
     use_native_function_calling: bool | None = None  # None: as DSPy's adapter has it, json yes, chat no
     prefix_sha256: str | None = None  # of a saved program: what DSPy rendered when it was saved
     allow_markers: bool = False
@@ -269,7 +269,7 @@ class ProgramSpec:
         return unbound(self.config_given)
 
     @property
-    def supervisor_used(self) -> Supervisor:
+    def supervisor_used(self) -> Supervising:
         """The supervisor whose workers run it."""
         return self.supervisor or defaults.default_supervisor()
 

@@ -14,7 +14,7 @@ from ...types.prediction import Prediction
 from ..files.saved_file import checked_state
 
 if TYPE_CHECKING:
-    from ...pools.call import Call
+    from ...pools.supervising import MadeCall
 
 _Rule = Callable[[Any], bool]
 
@@ -96,7 +96,7 @@ def chunk(value: Any, worker: str) -> Chunk:
     return Chunk(found["field"], text, found.get("predictor") or "")
 
 
-def messages(call: Call) -> list[dict[str, Any]]:
+def messages(call: MadeCall) -> list[dict[str, Any]]:
     """Return the messages that answer a `render`."""
     answer = _checked(
         "render",
@@ -108,7 +108,7 @@ def messages(call: Call) -> list[dict[str, Any]]:
     return found
 
 
-def passages(call: Call) -> list[dict[str, Any]]:
+def passages(call: MadeCall) -> list[dict[str, Any]]:
     """Return the passages that answer a `retrieve`."""
 
     def is_passage(given: Any) -> bool:

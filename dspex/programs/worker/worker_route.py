@@ -25,8 +25,7 @@ from ..options.routing import GENERAL_POOL
 from . import worker_answers
 
 if TYPE_CHECKING:
-    from ...pools.call import Call
-    from ...pools.supervisor import Supervisor
+    from ...pools.supervising import MadeCall, Supervising
     from ...types.chunk import Chunk
     from .program_spec import ProgramSpec
 
@@ -53,7 +52,7 @@ class WorkerCalls:
 
     spec: ProgramSpec
 
-    def run(self, inputs: Mapping[str, Any], **how: Unpack[WorkerCallOptions]) -> tuple[Any, Call]:
+    def run(self, inputs: Mapping[str, Any], **how: Unpack[WorkerCallOptions]) -> tuple[Any, MadeCall]:
         """Run it; return the prediction (of an open program: what it returned) with the call that made it."""
         with self._sent(inputs) as (supervisor, arguments), Account("call") as account:
             pool = supervisor.pool(GENERAL_POOL)
@@ -61,7 +60,7 @@ class WorkerCalls:
             reply = call.result()
         return self._prediction(reply, call.worker_name, account), call
 
-    async def arun(self, inputs: Mapping[str, Any], **how: Unpack[WorkerCallOptions]) -> tuple[Any, Call]:
+    async def arun(self, inputs: Mapping[str, Any], **how: Unpack[WorkerCallOptions]) -> tuple[Any, MadeCall]:
         """`run`, awaited."""
         with self._sent(inputs, awaits=how.get("awaits", True)) as (supervisor, arguments), Account("call") as account:
             call = await supervisor.pool(GENERAL_POOL).ainvoke("run", arguments, **self._options(how))
@@ -102,7 +101,9 @@ class WorkerCalls:
                 yield self._prediction(chunks.value, chunks.worker, account)
 
     @contextlib.contextmanager
-    def _sent(self, inputs: Mapping[str, Any], *, awaits: bool = False) -> Generator[tuple[Supervisor, dict[str, Any]]]:
+    def _sent(
+        self, inputs: Mapping[str, Any], *, awaits: bool = False
+    ) -> Generator[tuple[Supervising, dict[str, Any]]]:
         """Yield the program's supervisor and the arguments of a `run`; tools are registered for the block.
 
         What can be refused is refused here, before workers start.

@@ -264,6 +264,8 @@ def test_an_isolated_module_starts_afresh_each_time(supervisor: dspex.Supervisor
 AGENTS: list[tuple[str, str, dict[str, Any]]] = [
     ("Agent", "call", {"question": "q"}),
     ("AsyncAgent", "acall", {"question": "q"}),
+    ("Invites", "call", {"guest": "Ann"}),
+    ("InvitesAwaited", "acall", {"guest": "Ann"}),
     ("ToolsByHand", "call", {"city": "Rome"}),
     ("TypedInside", "call", {"names": ["a", "b"]}),
     ("Attempts", "call", {"question": "q"}),
@@ -274,10 +276,20 @@ AGENTS: list[tuple[str, str, dict[str, Any]]] = [
 ]
 
 
+_ENDINGS = {
+    "Agent": ("sunny in Rome", "Execution error in broken", "no city Rome"),
+    "AsyncAgent": ("rain in Rome", "Execution error in slow_broken", "no city Rome"),
+    "Invites": ("Ann, come to Fair on Friday", "'additions'"),
+    "InvitesAwaited": ("Ann, come to Fair on Friday",),
+}
+
+
 @pytest.mark.parametrize(("what", "how", "inputs"), AGENTS, ids=[case[0] for case in AGENTS])
 def test_agents_ensembles_and_types_inside(both: Any, what: str, how: str, inputs: dict[str, Any]) -> None:
     """parity: tools, attempts with rewards, classes in signatures, histories, interpreters, embedders."""
     dspy, dspex_ = both(f"agents:{what}", how, **inputs)
     assert dspy.error is None, dspy.message
+    if what in _ENDINGS:
+        assert all(words in str(dspy.outcome) for words in (*_ENDINGS[what], "Completed.")), dspy.outcome
     assert dspex_.outcome == dspy.outcome, dspex_.message
     assert dspex_.sent == dspy.sent

@@ -36,6 +36,7 @@ def test_a_predictor_is_made_of_a_string_and_called_with_its_inputs() -> None:
     with FakeLM(lambda messages: {"answer": "yes"}) as lm:
         made = predictor("predict", "question -> answer", lm=lm)
         assert made.inputs == ("question",) and made(question="?").answer == "yes"
+        assert made.served.signature.instructions == "Given the fields `question`, produce the fields `answer`."
 
 
 @pytest.mark.parametrize("names", [("a",), ("a", "b")])
@@ -59,6 +60,7 @@ def test_several_answers_are_several_requests(oracle: Oracle, names: tuple[str, 
         ("Mixed", shapes.Mixed.TWO, "two", "<Mixed.TWO: 'two'>"),  # by value, though a member has that name too
         ("Mixed", shapes.Mixed.ONE, "HALF", "<Mixed.HALF: 0.5>"),  # by name
         ("Tone", shapes.Tone.SOFT, "soft", "<Tone.SOFT: 'soft'>"),  # made by auto()
+        ("Level", shapes.Level.LOW, "HIGH", "<Level.HIGH: 2>"),  # of numbers, by name
         ("int", 3, "4", "4"),
         ("dict[str, list[int]]", {"k": [1]}, '{"k": [2]}', None),
     ],
@@ -131,8 +133,9 @@ def test_inputs_are_named() -> None:
 
 def test_a_missing_or_wrong_lm_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """unit: before anything is sent."""
-    with pytest.raises(SettingsError):
-        predictor("predict", "question -> answer", lm=3)
+    for wrong, kind in ((3, "int"), (_nothing, "function")):
+        with pytest.raises(SettingsError, match=f"not {kind}"):
+            predictor("predict", "question -> answer", lm=wrong)
     monkeypatch.delenv("DSPEX_LM", raising=False)
     monkeypatch.setattr(dspex.defaults, "configured_lm", _nothing)
     with pytest.raises(NotConfigured):
@@ -197,7 +200,10 @@ def test_inputs_that_are_missing_or_too_many_are_refused(inputs: dict[str, Any])
         ("int", "not an int"), ("str", 7), ("str", ["one", "two"]), ("list[str]", "text"), ("list[int]", ["x"]),
         ("Literal['a', 'b']", "c"), ("Union[Literal['a'], int]", "z"), ("list[list[int]]", [["x"]]),
         ("dict[str, int]", {"k": "v"}), ("dict[str, dict[str, int]]", {"k": 1}), ("int | str", 1.5), ("bool", "yes"),
-        (None, 123),
+        (None, 123), ("int", 42), ("str", "text"), ("list[str]", ["a", "b"]), ("list[int]", []), (None, "abc"),
+        ("list[str]", [1, 2, None]), ("Literal['a', 'b']", "b"), ("Literal[1, 2, 3]", 5), ("dict[str, int]", {"k": 1}),
+        ("dict[str, int]", {1: 1}), ("Literal['a', 'b'] | None", None), ("Literal['a', 'b'] | None", "c"),
+        ("tuple[str, int, bool]", ("x", 42, True)), ("tuple[int, ...]", (1, 2, 3)),
     ],
 )  # fmt: skip
 def test_values_of_other_plain_types_are_sent_as_dspy_sends_them(oracle: Oracle, annotation: Any, value: Any) -> None:
@@ -206,10 +212,16 @@ def test_values_of_other_plain_types_are_sent_as_dspy_sends_them(oracle: Oracle,
     assert values(agreed(oracle, one)["calls"][0]["outcome"]) == {"a": "'ok'"}
 
 
-@pytest.mark.parametrize("annotation", ["Item", "tuple[int, str]", "Mood"])
-def test_values_that_do_not_fit_a_rich_type_are_refused(oracle: Oracle, annotation: str) -> None:
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        ("Item", "no such thing"), ("tuple[int, str]", "no such thing"), ("Mood", "no such thing"),
+        ("tuple[str, int, bool]", ("x", 42)), ("tuple[str, int, bool]", ({}, 42, True)), ("tuple[int, ...]", ("a",)),
+    ],
+)  # fmt: skip
+def test_values_that_do_not_fit_a_rich_type_are_refused(oracle: Oracle, annotation: str, value: Any) -> None:
     """parity with this project's rule: models, enums and tuples are validated before any route is taken."""
-    one = case([field("x", annotation), out("a")], inputs={"x": "no such thing"}, calls=[call(chat(a="ok"))])
+    one = case([field("x", annotation), out("a")], inputs={"x": value}, calls=[call(chat(a="ok"))])
     made = agreed(oracle, one)["calls"][0]
     assert made["outcome"][1] == "InvalidInput" and not made["bodies"]
 
@@ -222,5 +234,7 @@ def test_typed_dicts_work_where_dspys_own_check_of_inputs_raises(oracle: Oracle)
 
 def test_classes_inside_classes_are_named_by_custom_types() -> None:
     """unit: DSPy finds them by walking the callers' frames."""
-    shown = compile_signature(dspex.signature("x: Shop.Item -> a", custom_types={"Shop.Item": shapes.Item}))
-    assert "`x` (Item)" in shown.prefix()[0]["content"]
+    sig = dspex.signature("x: Shop.Item -> a", custom_types={"Shop.Item": shapes.Item})
+    assert "`x` (Item)" in compile_signature(sig).prefix()[0]["content"]
+    with FakeLM({"lamp": {"a": "bright"}}) as lm:
+        assert predictor("predict", sig, lm=lm)(x=shapes.Item(name="lamp")).a == "bright"

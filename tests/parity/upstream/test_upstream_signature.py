@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import pickle
-from typing import Any, Literal, Union
+from typing import Any, Literal, Union, get_args
 
 import cloudpickle  # type: ignore[import-untyped]
 import pydantic
@@ -12,7 +12,7 @@ import pytest
 
 from dspex.adapters import compile_signature
 from dspex.errors import SignatureError
-from dspex.programs.files.program_state import native_state
+from dspex.programs.files.program_state import native_state, saved_prefix
 from dspex.signatures.field import InputField, OutputField
 from dspex.signatures.signature import Signature, signature
 from tests.support.parity.one_case import agreed, call, case, field, out, values
@@ -137,6 +137,7 @@ def test_a_saved_state_is_taken_over() -> None:
     loaded = native_state("dspy.Predict", strict, state, ()).signature
     assert (loaded.instructions, loaded.fields["review"].shown_desc) == ("Be kind.", "kinder")
     assert (strict.instructions, strict.fields["review"].shown_desc) == ("Be harsh.", "harsh")
+    assert [saved_prefix(name) for name in loaded.fields] == [each["prefix"] for each in fields]
 
 
 @pytest.mark.parametrize(
@@ -182,8 +183,10 @@ def test_types_of_other_modules_are_passed_not_imported() -> None:
     with pytest.raises(SignatureError, match="custom_types"):
         signature("place: Path -> said")
     sig = signature("place: Path -> said", custom_types={"Path": pathlib.Path})
-    shown = compile_signature(sig).messages({"place": pathlib.Path("/a/b")})[-1]["content"]
-    assert shown.startswith("[[ ## place ## ]]\n/a/b\n")
+    compiled = compile_signature(sig)
+    assert sig.fields["place"].annotation is pathlib.Path
+    assert compiled.messages({"place": pathlib.Path("/a/b")})[-1]["content"].startswith("[[ ## place ## ]]\n/a/b\n")
+    assert compiled.parse("[[ ## said ## ]]\n/a/b") == {"said": "/a/b"}
 
 
 def test_unions_with_a_bar_in_class_form() -> None:
@@ -197,7 +200,8 @@ def test_unions_with_a_bar_in_class_form() -> None:
         x: Union[str, int, float, None] = InputField()  # noqa: UP007
         y: Union[int, str] = OutputField()  # noqa: UP007
 
-    assert Bars.fields["x"].annotation == Older.fields["x"].annotation and isinstance(Bars, Signature)
+    assert isinstance(Bars, Signature) and isinstance(Older, Signature) and Bars.fields == Older.fields
+    assert set(get_args(Bars.fields["x"].annotation)) == {str, int, float, type(None)}
     for adapter in ("chat", "json"):
         assert compile_signature(Bars, adapter).prefix() == compile_signature(Older, adapter).prefix()
     more = Bars.prepend("first", InputField(), float | int)

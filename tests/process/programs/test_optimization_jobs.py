@@ -296,3 +296,17 @@ def test_progress_is_shown_in_lines_unless_it_shall_not_be(
         given: Any = {"optimizer": "labeled", "metric": is_right, "supervisor": sup, "lm": lm, **hows[case]}
         dspex.optimize("question -> answer", ROWS, **given)
     assert SHOWN[case](capfd.readouterr().err)
+
+
+@pytest.mark.parametrize(("price", "count"), [(None, 1), ((0.1, 0.1), 0)])
+def test_a_budget_of_dollars_says_once_that_requests_have_no_price(
+    sup: dspex.Supervisor, price: Any, count: int
+) -> None:
+    """process: a limit that cannot hold is not silently none."""
+    with endpoint() as lm:
+        named = dspex.LM("openai/priced", api_base=lm.api_base, api_key=lm.api_key, price=price)
+        given: Any = {"optimizer": "labeled", "metric": is_right, "lm": named, "supervisor": sup, "progress": False}
+        job = dspex.optimize("question -> answer", ROWS, budget={"usd": 1.0}, wait=False, **given)
+        job.result(60)
+    said = [event for event in job.events() if event.kind == "warning" and "1 USD" in str(event.facts["message"])]
+    assert len(said) == count

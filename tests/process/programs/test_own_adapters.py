@@ -85,6 +85,21 @@ def test_a_class_of_a_function_and_a_live_one_are_sent_by_value(qa: Any, lm: Fak
         assert lm.requests[-1].text.rstrip().endswith("Thanks.")
 
 
+def test_it_words_past_turns_in_its_own_way(sup: dspex.Supervisor, lm: FakeLM) -> None:
+    """process: a formatter of conversations that returns messages of its own."""
+
+    class Brief(dspy.ChatAdapter):
+        def format_conversation_history(self, signature: Any, name: str, inputs: dict[str, Any]) -> list[Any]:
+            return [{"role": "user", "content": f"{len(inputs.pop(name).messages)} turns before"}]
+
+    talk = dspex.predictor("predict", "past: dspy.History, question -> answer", adapter=Brief, supervisor=sup, lm=lm)
+    past = dspex.History(messages=[{"question": "1?", "answer": "1"}])
+    assert talk(past=past, question="2?").answer == "Paris"
+    _, before, now = lm.requests[-1].messages
+    assert before == {"role": "user", "content": "1 turns before"}
+    assert now["role"] == "user" and "2?" in now["content"] and "past" not in now["content"]
+
+
 def test_it_serves_every_kind_of_call(qa: Any, lm: FakeLM, sup: dspex.Supervisor) -> None:
     """process: awaited, streamed, rendered, mapped, evaluated, in a user's module, in a block, in all calls."""
     polite = qa.using(adapter=f"{OWN}:Polite")

@@ -17,7 +17,7 @@ import pytest
 
 import dspex
 from dspex import Supervisor, errors
-from dspex.control import Client, Service, backlog, protocol, server_connection
+from dspex.control import Client, Service, backlog, held_requests, protocol, server_connection
 from dspex.control.command_client import DirectClient
 from dspex.control.listener import Listener
 from dspex.control.protocol import Kind, Role
@@ -285,6 +285,31 @@ def test_clients_that_read_nothing_are_dropped_with_an_event(
     eventually(lambda: service.clients <= 6, what="only as many are left as may hold what waits")
     for sock in held:
         sock.close()
+
+
+def test_requests_that_wait_for_workers_are_bounded_in_bytes(
+    service: Service, supervisor: Supervisor, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """collaboration: of one client and of all; who asks for little is answered; and what ended counts no more"""
+    monkeypatch.setattr(held_requests, "ONE_MOST", 3_000_000)
+    monkeypatch.setattr(held_requests, "ALL_MOST", 4_000_000)
+    monkeypatch.setattr(held_requests, "ONE_LEAST", 100_000)
+    held = [silent(service.path) for _ in range(3)]
+    for sock in held:
+        sock.sendall(HELLO)
+        assert sock.recv(65536)
+        for number in range(3):
+            asked = {"pool": "faults", "command": "sleep", "arguments": {"seconds": 60, "x": b"x" * 1_400_000}}
+            sock.sendall(protocol.send(Kind.CALL, 2 * number + 1, "call", asked, {}))
+    refused = [message for sock in held for message in refusals(sock.recv(65536))]
+    assert refused and all("bytes for requests that wait" in message for message in refused)
+    eventually(lambda: supervisor.stats()["faults"]["in_flight"] > 0, what="some run")
+    assert service._resources.held._total <= 4_000_000
+    assert client.call("faults", "ping")
+    for sock in held:
+        sock.close()
+    eventually(lambda: service._resources.held._total == 0, what="what ended is let go")
+    assert len(client.call("faults", "echo", {"x": b"y" * 2_500_000})["x"]) == 2_500_000
 
 
 def test_requests_that_are_held_back_are_few_and_keep_no_other_out(

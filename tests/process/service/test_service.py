@@ -303,7 +303,7 @@ def test_nobody_there_names_those_that_run(service: Service) -> None:
 def test_service_that_closes_ends_its_clients(supervisor: Supervisor, folder: Path) -> None:
     """collaboration"""
     with Service(supervisor, name="brief") as service:
-        client = Client(service.path)
+        client = Client(service.path, reconnects=False)
         events = client.events(follow=True, recent=0)
     eventually(lambda: not client.is_open, what="the client notices")
     with pytest.raises(errors.NotRunning, match="Connect again"):

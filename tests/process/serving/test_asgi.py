@@ -271,6 +271,42 @@ def test_a_program_of_a_class_goes_by_its_name(model: FakeLM) -> None:
         assert operation["description"] == "Name the capital."
 
 
+def kinds(model: FakeLM) -> dict[str, Any]:
+    """A program of every kind."""
+    qa = dspex.chain_of_thought("question -> answer", lm=model)
+    passages = dspex.BM25Index(["Paris is a city.", "Rome is a city."])
+    return {
+        "best": dspex.best_of_n(qa, N=2, reward_fn=lambda inputs, made: 1.0),
+        "majority": dspex.majority(qa, n=2),
+        "ensemble": dspex.ensemble([qa, qa]),
+        "rag": dspex.rag(passages, "context: list[str], question -> answer", lm=model),
+        "react": dspex.react("question -> answer", tools=[len_of], lm=model),
+        "typed": dspex.function(lambda question: {"answer": question}, signature="question -> answer", lm=model),
+        "open": dspex.function(lambda question, n=3: [question, n], lm=model),
+    }
+
+
+def len_of(text: str) -> int:
+    """Count the letters."""
+    return len(text)
+
+
+def test_every_kind_of_program_is_served(fake: Any) -> None:
+    """process: it takes what its caller gives, not what it fills in itself, and its document is valid."""
+    agent = {"next_thought": "I know.", "next_tool_name": "finish", "next_tool_args": {}}
+    model = fake({"": {"reasoning": "none", "answer": "Paris", **agent}}, cycle=True)
+    programs = kinds(model)
+    with Served(dspex.asgi(programs)) as one:
+        schemas = one.client.get("/openapi.json").json()["components"]["schemas"]
+        for name in programs:
+            assert schemas[f"{name}Inputs"]["required"] == ["question"], name
+            found = one.post(f"/{name}", {"question": "Paris"})
+            assert found.status_code == 200, (name, found.text)
+            last = events_of(one.post(f"/{name}/stream", {"question": "Paris"}).text)[-1]
+            assert last == ("prediction", found.json()), name
+            assert found.json() == ["Paris", 3] if name == "open" else found.json()["answer"] == "Paris"
+
+
 def test_mounted_in_another_application(model: FakeLM) -> None:
     """process: with its lifespan passed on; the document says where it is."""
     from starlette.applications import Starlette

@@ -102,6 +102,7 @@ def test_two_hundred_clients_and_a_worker_killed_among_them(hosts: Any, model: F
             assert answer.json()["retryable"] == "if_idempotent"
     cut = sum(answer.status_code != 200 for answer in answers)
     assert cut <= 16  # what one worker runs at a time
+    assert "dspex.worker.died" in host.log()
     host.signal(signal.SIGTERM)
     host.finish(within=60.0)
 
@@ -114,26 +115,24 @@ def busy_worker(host: Host) -> int:
 def test_a_stop_lets_running_requests_end(hosts: Any, model: FakeLM) -> None:
     """process: while it waits, it is alive and not ready, and takes no new ones; the second signal ends the wait."""
     host, url = serving(hosts, model, "qa=question -> answer", "--grace", "600")
-    connection = httpx.Client(base_url=url, headers=headers(), timeout=60.0)
+    assert httpx.get(f"{url}/readyz").status_code == 200
     count = len(model.requests)
-    with connection as client, client.stream("GET", "/readyz") as first:
-        assert first.status_code == 200
-        task = subprocess.Popen([sys.executable, "-c", ASKING, url, TOKEN, "hang"], stdout=subprocess.PIPE, text=True)
-        try:
-            model.wait_for(lambda: len(model.requests) > count)
-            host.signal(signal.SIGTERM)
-            eventually(lambda: httpx.get(f"{url}/readyz").status_code == 503, what="it is not ready")
-            assert httpx.get(f"{url}/readyz").json() == {"status": "stopping"}
-            assert httpx.get(f"{url}/livez").status_code == 200
-            refused = httpx.post(f"{url}/qa", json={"question": "?"}, headers=headers())
-            assert (refused.status_code, refused.json()["retryable"]) == (503, "now")
-            assert task.poll() is None and host.process.poll() is None
-            host.signal(signal.SIGTERM)
-            out, _ = task.communicate(timeout=60.0)
-            assert json.loads(out)["status"] == 503
-        finally:
-            task.kill()
-            task.wait()
+    task = subprocess.Popen([sys.executable, "-c", ASKING, url, TOKEN, "hang"], stdout=subprocess.PIPE, text=True)
+    try:
+        model.wait_for(lambda: len(model.requests) > count)
+        host.signal(signal.SIGTERM)
+        eventually(lambda: httpx.get(f"{url}/readyz").status_code == 503, what="it is not ready")
+        assert httpx.get(f"{url}/readyz").json() == {"status": "stopping"}
+        assert httpx.get(f"{url}/livez").status_code == 200
+        refused = httpx.post(f"{url}/qa", json={"question": "?"}, headers=headers())
+        assert (refused.status_code, refused.json()["retryable"]) == (503, "now")
+        assert task.poll() is None and host.process.poll() is None
+        host.signal(signal.SIGTERM)
+        out, _ = task.communicate(timeout=60.0)
+        assert json.loads(out)["status"] == 503
+    finally:
+        task.kill()
+        task.wait()
     host.finish(code=1, within=60.0)  # one was cut
 
 

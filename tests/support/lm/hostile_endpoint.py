@@ -24,7 +24,7 @@ _NUMBER = re.compile(rb"number (\d+)")
 
 
 class HostileEndpoint:
-    """A running one: its `address` without a reply's name, and what it sent last."""
+    """A running one: its `address` without a reply's name, and what it sent last, of these the longest's size."""
 
     def __init__(self, port: int) -> None:
         self.address = f"http://127.0.0.1:{port}"
@@ -35,7 +35,7 @@ class HostileEndpoint:
         """Take what it says of its replies."""
         for line in lines:
             size, _, what = line.decode("utf-8", "replace").strip().partition(" ")
-            self.size, self.what = int(size), what
+            self.size, self.what = max(self.size, int(size)), what
 
 
 @contextlib.contextmanager

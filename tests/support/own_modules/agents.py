@@ -28,7 +28,7 @@ def broken(city: str) -> str:
 class Agent(dspy.Module):
     """ReAct with a function and with a tool that fails."""
 
-    def __init__(self, max_iters: int = 3):
+    def __init__(self, max_iters: int = 4):
         super().__init__()
         self.agent = dspy.ReAct("question -> answer", tools=[weather, dspy.Tool(broken)], max_iters=max_iters)
 
@@ -37,14 +37,70 @@ class Agent(dspy.Module):
         return dspy.Prediction(answer=out.answer, trajectory=out.trajectory)
 
 
+async def slow_broken(city: str) -> str:
+    """A tool that fails, awaited."""
+    raise ValueError(f"no city {city}")
+
+
 class AsyncAgent(dspy.Module):
     def __init__(self):
         super().__init__()
-        self.agent = dspy.ReAct("question -> answer", tools=[slow_weather], max_iters=2)
+        self.agent = dspy.ReAct("question -> answer", tools=[slow_weather, slow_broken], max_iters=4)
 
     async def aforward(self, question):
         out = await self.agent.acall(question=question)
         return dspy.Prediction(answer=out.answer, trajectory=out.trajectory)
+
+
+class Event(pydantic.BaseModel):
+    name: str
+    date: str
+    guests: dict[str, str]
+
+
+def invite(guest: str, event: Event):
+    """Word an invitation."""
+    return f"{guest}, come to {event.name} on {event.date}" if guest in event.guests else None
+
+
+async def slow_invite(guest: str, event: Event):
+    """Word an invitation, awaited."""
+    return invite(guest, event)
+
+
+def added(a, b):
+    """Add two numbers."""
+    return a + b
+
+
+class Invitation(dspy.Signature):
+    guest: str = dspy.InputField(desc="who is to come")
+    event: Event = dspy.InputField()
+    letter: str = dspy.OutputField()
+
+
+class Invites(dspy.Module):
+    """ReAct over a tool whose argument is a model, and over one without type hints."""
+
+    def __init__(self):
+        super().__init__()
+        self.agent = dspy.ReAct(Invitation, tools=[invite])
+        self.adder = dspy.ReAct("a, b -> c: int", tools=[added])
+
+    def forward(self, guest):
+        event = Event(name="Fair", date="Friday", guests={guest: "x"})
+        out, total = self.agent(guest=guest, event=event), self.adder(a=1, b=2)
+        return dspy.Prediction(letter=out.letter, trajectory=out.trajectory, total=total.c, additions=total.trajectory)
+
+
+class InvitesAwaited(dspy.Module):
+    def __init__(self):
+        super().__init__()
+        self.agent = dspy.ReAct(Invitation, tools=[slow_invite])
+
+    async def aforward(self, guest):
+        out = await self.agent.acall(guest=guest, event=Event(name="Fair", date="Friday", guests={guest: "x"}))
+        return dspy.Prediction(letter=out.letter, trajectory=out.trajectory)
 
 
 class ToolsByHand(dspy.Module):

@@ -21,6 +21,11 @@ HERE = "tests.support.own_modules"
 _KIND = r"(?: \(must be formatted as a valid Python ([^)]+)\))?"
 _WANTED = re.compile(rf"`\[\[ ## (\w+) ## \]\]`{_KIND}|`(\w+)`{_KIND}")
 _BY_KIND = {"int": 4, "float": 0.5, "bool": True}
+_ARGUMENTS: dict[str, Any] = {
+    "invite": {"guest": "Ann", "event": {"name": "Fair", "date": "Friday", "guests": {"Ann": "x"}}},
+    "added": {"a": 1, "b": 2},
+    "finish": {},
+}
 _BY_NAME = {
     "next_tool_args": {"city": "Rome"},
     "best": {"name": " a "},
@@ -37,12 +42,17 @@ def scripted(messages: list[dict[str, Any]]) -> Any:
     first = re.search(r"## \]\]\n(.*)", last)
     about = first[1][:40] if first else last[:40]
     found = [(one or other, kind or kind2) for one, kind, other, kind2 in _WANTED.findall(ask)]
-    return {name: _value(name, kind, about) for name, kind in found if name != "completed"}
+    answer = {name: _value(name, kind, about, last) for name, kind in found if name != "completed"}
+    if "next_tool_args" in answer:
+        tool = answer["next_tool_name"].removeprefix("slow_")
+        answer["next_tool_args"] = _ARGUMENTS.get(tool, {"city": "Rome"})
+    return answer
 
 
-def _value(name: str, kind: str, about: str) -> Any:
-    if kind.startswith("Literal"):
-        return re.findall(r"'([^']+)'", kind)[0]
+def _value(name: str, kind: str, about: str, last: str) -> Any:
+    if kind.startswith("Literal"):  # an agent's tools, one after the other: the last is its end
+        names = re.findall(r"'([^']+)'", kind)
+        return names[min(last.count("[[ ## observation_"), len(names) - 1)]
     return _BY_NAME.get(name) or _BY_KIND.get(kind, f"{name} of {about}")
 
 

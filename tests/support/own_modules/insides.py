@@ -3,13 +3,14 @@
 # pyright: basic
 from __future__ import annotations
 
+import asyncio
 import io
 import threading
 
 import dspy
 from dspy.utils.callback import BaseCallback
 
-from tests.support.own_modules.compositions import Nested, TwoHops
+from tests.support.own_modules.compositions import AsyncOnly, Nested, TwoHops
 
 
 class Names(dspy.Module):
@@ -20,11 +21,16 @@ class Names(dspy.Module):
         self.inner = Nested()
         self.again = self.inner.hops  # the same module by two paths
         self.listed = [dspy.Predict("a -> b"), {"key": dspy.ChainOfThought("a -> c")}]
+        shared = dspy.Predict("a -> d")
+        self.paired = (dspy.Predict("a -> e"), [shared, shared])
         self.plain = "no module"
 
     def forward(self):
         lm_before = self.get_lm()
         return {
+            "empty": [name for name, _ in dspy.Module().named_sub_modules()],
+            "copied": [name for name, _ in self.deepcopy().named_predictors()],
+            "are_predictors": all(isinstance(one, dspy.Predict) for one in self.predictors()),
             "predictors": [name for name, _ in self.named_predictors()],
             "parameters": [name for name, _ in self.named_parameters()],
             "sub_modules": [name for name, _ in self.named_sub_modules()],
@@ -127,10 +133,11 @@ class Recorder(BaseCallback):
         self.notes: list[str] = []
 
     def on_module_start(self, call_id, instance, inputs):
-        self.notes.append(f"module {type(instance).__name__} {sorted(inputs)}")
+        told = sorted((name, str(value)[:80]) for name, value in inputs.items())
+        self.notes.append(f"module {type(instance).__name__} {told}")
 
     def on_module_end(self, call_id, outputs, exception=None):
-        self.notes.append(f"module end {type(exception).__name__}")
+        self.notes.append(f"module end {str(outputs)[:80]} {exception!r}")
 
     def on_lm_start(self, call_id, instance, inputs):
         self.notes.append("lm")
@@ -191,25 +198,31 @@ class Usage(dspy.Module):
 
 
 class Histories(dspy.Module):
-    """What was asked so far: of the model, of this module, of one inside it, of all."""
+    """What was asked so far: of the model, of this module, of one inside it, in threads, by `await`, of all."""
 
     def __init__(self):
         super().__init__()
         self.hops = TwoHops()
+        self.awaited = AsyncOnly()
 
     def forward(self, question):
         before = len(self.history)
         self.hops(question=question)
         self.hops.first(question="alone")
-        last = dspy.settings.lm.history[-1]
+        last, newest = dspy.settings.lm.history[-1], self.history[-1] is self.hops.first.history[-1]
         with dspy.context(disable_history=True):
             self.hops(question="unseen")
         shown = io.StringIO()
         dspy.inspect_history(1, file=shown)
+        entries = [len(one.history) - before for one in (self, self.hops, self.hops.first)]
+        dspy.Parallel(num_threads=2, disable_progress_bar=True)([(self.hops, {"question": str(at)}) for at in range(2)])
+        asyncio.run(self.awaited.acall(question="awaited"))
         return {
-            "entries": [len(one.history) - before for one in (self, self.hops, self.hops.first)],
+            "entries": entries,
+            "in_threads": [len(one.history) for one in (self.hops, self.hops.first)],
+            "awaited": [len(one.history) for one in (self.awaited, self.awaited.ask, self.awaited.more)],
             "last": [last["messages"][-1]["content"], last["outputs"], last["usage"]["total_tokens"]],
-            "same": self.history[-1] is self.hops.first.history[-1],
+            "same": newest,
             "shown": "alone" in shown.getvalue(),
         }
 

@@ -53,6 +53,7 @@ class Family(dspy.Module):
             found[way] = {
                 "values": values,
                 "distinct": len(set(ids)) == len(ids),
+                "of_this": {parent for _, parent, _ in lineage.calls} >= {ACTIVE_CALL_ID.get()},
                 "parents": len({parent for _, parent, _ in lineage.calls}),
                 "kinds": sorted(kind for _, _, kind in lineage.calls),
             }
@@ -76,7 +77,15 @@ class Watched(dspy.Module):
             dspy.Tool(double)(number=2)
             self.other(value=1)
         self.mine(value=1)
+        self.mine(2)
         self.other(value=1)
+        ended, cancelled = Recorder(), Recorder()
+        for error in (KeyboardInterrupt(), SystemExit(3)):
+            try:
+                Failing(callbacks=[ended])(question=error)
+            except BaseException as caught:
+                ended.notes.append(f"{caught is error} {ACTIVE_CALL_ID.get() is not None}")
+        asyncio.run(cancel(Waiting(callbacks=[cancelled]), cancelled))
         with dspy.context(callbacks=[failing]):
             try:
                 Failing()(question=question)
@@ -88,12 +97,35 @@ class Watched(dspy.Module):
             "both": [first.notes, second.notes],
             "own": self.own.notes,
             "failing": failing.notes,
+            "ended": ended.notes,
+            "cancelled": cancelled.notes,
             "awaited": sorted(awaited.notes),
         }
 
 
+class Waiting(dspy.Module):
+    async def aforward(self, begun):
+        begun.set()
+        await asyncio.Event().wait()
+
+
+async def cancel(waiting, recorder):
+    """Cancel it once it waits."""
+    begun = asyncio.Event()
+    task = asyncio.ensure_future(waiting.acall(begun=begun))
+    await begun.wait()
+    recorder.notes[:] = ["begun"]
+    task.cancel()
+    try:
+        await task
+    except asyncio.CancelledError:
+        recorder.notes.append("cancelled")
+
+
 class Failing(dspy.Module):
     def forward(self, question):
+        if isinstance(question, BaseException):
+            raise question
         raise ValueError(f"no answer to {question}")
 
 
@@ -106,7 +138,9 @@ class Rows(dspy.Module):
 
     def forward(self, questions):
         rows = [dspy.Example(question=each).with_inputs("question") for each in questions]
-        nested = [self.ask.batch(rows, num_threads=2, disable_progress_bar=True) for _ in range(2)]
+        nested = Batches(self.ask).batch(rows, num_threads=2, disable_progress_bar=True)
+        with dspy.context(lm=dspy.settings.lm.copy(temperature=0.25)):
+            warm = dspy.ChainOfThought("question -> answer").batch(rows, num_threads=2, disable_progress_bar=True)
         picky = Picky()
         results, failed, errors = picky.batch(
             [dspy.Example(value=at).with_inputs("value") for at in (1, 42, 3)],
@@ -115,10 +149,23 @@ class Rows(dspy.Module):
         )
         return {
             "nested": [[out.answer for out in outs] for outs in nested],
+            "warm": [[out.reasoning, out.answer] for out in warm],
             "picky": results,
             "failed": [row.value for row in failed],
             "errors": [str(error) for error in errors],
         }
+
+
+class Batches(dspy.Module):
+    """A batch in each row of a batch."""
+
+    def __init__(self, ask):
+        super().__init__()
+        self.ask = ask
+
+    def forward(self, question):
+        rows = [dspy.Example(question=f"{question} {at}").with_inputs("question") for at in range(2)]
+        return self.ask.batch(rows, num_threads=2, disable_progress_bar=True)
 
 
 class Picky(dspy.Module):
@@ -141,19 +188,29 @@ class Contexts(dspy.Module):
             [(self.in_own, {"question": question}) for question in questions]
         )
         awaited = asyncio.run(self.gathered(questions))
-        return {"threads": found, "tasks": awaited, "same": dspy.settings.lm is outside}
+        return {"threads": found, "tasks": awaited, "same": dspy.settings.lm is outside, "outside": self.found()}
 
     def in_own(self, question):
-        with dspy.context(adapter=dspy.JSONAdapter() if "json" in question else dspy.ChatAdapter(), trace=[]):
+        with dspy.context(**self.settings(question)):
             out = self.ask(question=question)
-            return [type(dspy.settings.adapter).__name__, out.answer, len(dspy.settings.trace)]
+            return [self.found(), out.answer, len(dspy.settings.trace)]
+
+    def settings(self, question):
+        """A model, an adapter and callbacks of the row's own."""
+        adapter = dspy.JSONAdapter() if "json" in question else dspy.ChatAdapter()
+        lm = dspy.settings.lm.copy(temperature=0.75) if "json" in question else dspy.settings.lm
+        return {"lm": lm, "adapter": adapter, "callbacks": [Recorder()], "trace": []}
+
+    def found(self):
+        settings = dspy.settings
+        return [type(settings.adapter).__name__, settings.lm.kwargs.get("temperature"), len(settings.callbacks)]
 
     async def gathered(self, questions):
         async def one(question):
-            with dspy.context(adapter=dspy.JSONAdapter() if "json" in question else dspy.ChatAdapter(), trace=[]):
+            with dspy.context(**self.settings(question)):
                 out = await self.ask.acall(question=question)
                 await asyncio.sleep(0)
-                return [type(dspy.settings.adapter).__name__, out.answer, len(dspy.settings.trace)]
+                return [self.found(), out.answer, len(dspy.settings.trace)]
 
         return await asyncio.gather(*(one(question) for question in questions))
 
@@ -256,33 +313,34 @@ class WithTool(dspy.Module):
 
 
 class Attempted(dspy.Module):
-    """BestOfN and Refine over modules that fail: up to their fail_count."""
-
-    def __init__(self):
-        super().__init__()
-        self.made = 0
+    """BestOfN and Refine over modules that fail, always or twice: up to their fail_count."""
 
     def forward(self, question):
         found = {}
         for kind in (dspy.BestOfN, dspy.Refine):
-            for count in (None, 1):
-                flaky = Flaky()
+            for count, failures in ((None, 9), (1, 9), (1, 2), (2, 2)):
+                calls = []
+                flaky = Flaky(lambda calls=calls, failures=failures: calls.append(1) or len(calls) <= failures)
                 asking = kind(flaky, N=3, reward_fn=lambda args, pred: 0.0, threshold=1.0, fail_count=count)
                 try:
                     out = asking(question=question)
-                    found[f"{kind.__name__} {count}"] = out.answer if out is not None else None
+                    said = out.answer if out is not None else None
                 except Exception as error:
-                    found[f"{kind.__name__} {count}"] = [type(error).__name__, str(error)]
+                    said = [type(error).__name__, str(error)]
+                found[f"{kind.__name__} {count} {failures}"] = [said, len(calls)]
         return found
 
 
 class Flaky(dspy.Module):
-    def __init__(self):
+    def __init__(self, fails):
         super().__init__()
         self.ask = dspy.Predict("question -> answer")
+        self.fails = fails
 
     def forward(self, question):
-        raise ValueError("always")
+        if self.fails():
+            raise ValueError("not now")
+        return self.ask(question=question)
 
 
 class Coded(dspy.Module):
@@ -308,6 +366,7 @@ class Optimizes(dspy.Module):
     def forward(self, questions):
         rows = [dspy.Example(question=each, answer="x").with_inputs("question") for each in questions]
         optimizer = dspy.BootstrapFewShot(metric=lambda *_: True, max_bootstrapped_demos=2, max_labeled_demos=0)
-        best = optimizer.compile(dspy.syncify(AsyncOnly()), trainset=rows)
+        both = [optimizer.compile(dspy.syncify(AsyncOnly(), in_place=each), trainset=rows) for each in (True, False)]
         scored = dspy.Evaluate(devset=rows, metric=lambda *_: 1.0, num_threads=2, display_progress=False)(self.hops)
-        return {"demos": [len(one.demos) for one in best.predictors()], "score": scored.score}
+        demos = [[len(one.demos) for one in best.predictors()] for best in both]
+        return {"demos": demos, "score": scored.score}

@@ -68,7 +68,7 @@ class Calls:
         is_anthropic = family == "anthropic"
         asked = (adapter, adapter, "json", "json")
         replies = [self._reply(outputs, each, is_anthropic) for each in asked]
-        if is_anthropic:  # whose own code this is not: DSPex knows it all the same, DSPy does not
+        if family != "openai":  # whose own code this is not: DSPex knows it all the same, DSPy does not
             replies = [reply for reply in replies if "code" not in reply.get("error", {})] or [{"text": "x"}]
         config = without_lost(model, family, self._options(0.2, n=True) | self._rare())
         streamed = self.random.random() < 0.1 and (config.get("n") or lm.get("n") or 1) == 1

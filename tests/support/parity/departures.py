@@ -25,9 +25,9 @@ def departure(call: Mapping[str, Any], ours: Side, theirs: Side) -> str | None:
         return "sound and files that lm15 has no words for" if _is_media_of_ours(ours, theirs) else None
     if not count or list(map(without_heat, ours["bodies"])) != list(map(without_heat, theirs["bodies"][:count])):
         return None
-    if (made, _class(theirs["outcome"])) == ("LMRefusedError", "LMInvalidRequestError"):
-        is_filtered = call["model"].startswith("gemini/") and "Candidate blocked" in theirs["outcome"][2]
-        return "an answer that Gemini's filter ended" if is_filtered else None
+    is_refused = (made, _class(theirs["outcome"])) == ("LMRefusedError", "LMInvalidRequestError")
+    if is_refused and call["model"].startswith("gemini/") and " blocked: " in theirs["outcome"][2]:
+        return "an answer that Gemini's filter ended"
     last = call["replies"][min(count, len(call["replies"])) - 1]
     found = _by_reply(last, made, bool(call.get("streamed")))
     return found if found and (made, count) != (_class(theirs["outcome"]), len(theirs["bodies"])) else None
@@ -69,7 +69,7 @@ def _asked_again(ours: Side, theirs: Side) -> bool:
 
 def without_heat(body: bytes) -> bytes:
     """The body without a temperature, which DSPy also sends to models that take none."""
-    return re.sub(rb',?"temperature":[0-9.]+', b"", body)
+    return re.sub(rb'"temperature":[0-9.]+,|,?"temperature":[0-9.]+', b"", body)
 
 
 def _class(found: Outcome) -> str:

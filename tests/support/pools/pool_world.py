@@ -82,9 +82,17 @@ class World:
         retries: int = 0,
         is_nested: bool = False,
         packed: bytes = b"",
+        share: str = "",
     ) -> TestTicket:
         call = TestTicket(
-            len(self.calls) + 1, "run", session=session, use=use, retries=retries, packed=packed, is_nested=is_nested
+            len(self.calls) + 1,
+            "run",
+            session=session,
+            use=use,
+            retries=retries,
+            packed=packed,
+            is_nested=is_nested,
+            share=share,
         )
         self.calls.append(call)
         if session is not None:

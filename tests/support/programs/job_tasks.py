@@ -25,6 +25,15 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
     "copro": {"breadth": 3, "depth": 2},
     "simba": {"bsize": 4, "num_candidates": 2, "max_steps": 3, "seed": 1},
     "infer_rules": {"num_candidates": 3, "max_bootstrapped_demos": 2},
+    "optuna": {"num_candidate_programs": 3, "max_bootstrapped_demos": 2, "max_labeled_demos": 2, "max_demos": 2},
+    "better_together": {
+        "optimizers": {
+            "r": {"optimizer": "random_search", "num_candidate_programs": 2, "max_bootstrapped_demos": 2},
+            "c": {"optimizer": "copro", "breadth": 3, "depth": 1},
+        },
+        "strategy": "r -> c",
+        "valset_ratio": 0.5,
+    },
     "labeled": {"k": 3},
 }
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from dspex.control.job_request import OPTIMIZER_OPTIONS, job_request, read_job_request
+from dspex.control.job_request import job_request, read_job_request
 from dspex.errors import InvalidInput, UnknownName
+from dspex.programs.optimization.optimizer_options import PLAIN_OPTIONS
 
 ROWS = [{"question": "q", "answer": "a"}]
 GOOD: dict[str, Any] = {"program": "a -> b", "trainset": ROWS, "metric": "f1", "optimizer": "copro"}
@@ -17,7 +18,7 @@ def test_what_a_client_asks_is_what_the_service_reads() -> None:
     """unit"""
     how: Any = {"options": {"depth": 2, "auto": None}, "budget": {"usd": 1.5}, "timeout": 5, "inputs": ["question"]}
     fields = job_request("a -> b", ROWS, metric="f1", optimizer="copro", valset=ROWS, lm="cheap", **how)
-    read = read_job_request(fields)
+    read = read_job_request(fields, PLAIN_OPTIONS)
     assert (read.program, read.trainset, read.valset, read.metric) == ("a -> b", ROWS, ROWS, "f1")
     assert (read.options, read.budget, read.timeout, read.inputs) == (
         {"depth": 2, "auto": None},
@@ -42,7 +43,7 @@ def test_what_a_client_asks_is_what_the_service_reads() -> None:
 def test_a_field_of_another_type_is_refused(given: dict[str, Any]) -> None:
     """unit: nothing of a request is believed."""
     with pytest.raises(InvalidInput):
-        read_job_request({**GOOD, **given})
+        read_job_request({**GOOD, **given}, PLAIN_OPTIONS)
 
 
 @pytest.mark.parametrize(
@@ -50,9 +51,9 @@ def test_a_field_of_another_type_is_refused(given: dict[str, Any]) -> None:
 )
 def test_options_that_name_files_code_or_models_are_refused(name: str) -> None:
     """unit: whatever their value is."""
-    assert name not in OPTIMIZER_OPTIONS
+    assert name not in PLAIN_OPTIONS and {"auto", "k", "strategy"} & PLAIN_OPTIONS == {"auto", "k"}
     with pytest.raises(UnknownName, match=name):
-        read_job_request({**GOOD, "options": {name: "x"}})
+        read_job_request({**GOOD, "options": {name: "x"}}, PLAIN_OPTIONS)
 
 
 def test_a_client_learns_at_once_what_it_cannot_send() -> None:

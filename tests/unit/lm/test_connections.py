@@ -96,12 +96,23 @@ def black_hole() -> Iterator[Callable[[], tuple[str, int]]]:
         one.close()
 
 
-def _resolving(monkeypatch: pytest.MonkeyPatch, *places: tuple[str, int]) -> None:
-    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", place) for place in places]
+def _resolving(monkeypatch: pytest.MonkeyPatch, *places: tuple[Any, ...]) -> None:
+    """Have every "test" host at these places, those of four parts by IPv6."""
+    families = {2: socket.AF_INET, 4: socket.AF_INET6}
+    found = [(families[len(place)], socket.SOCK_STREAM, 6, "", place) for place in places]
     real = socket.getaddrinfo
     monkeypatch.setattr(
         socket, "getaddrinfo", lambda host, *rest, **more: found if "test" in host else real(host, *rest, **more)
     )
+
+
+def test_ipv6_that_is_refused_is_passed_at_once(post: Post, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """collaboration: nobody listens there, or this machine has no IPv6 at all; also of a name that has both."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        closed = free.getsockname()[1]
+    _resolving(monkeypatch, ("::1", closed, 0, 0), ("::1", closed, 0, 0), ("127.0.0.1", serve().port))
+    assert post("http://lm.test/v1").status == 200
+    assert post(f"http://localhost:{serve().port}/v1").status == 200, "who listens on 127.0.0.1 alone"
 
 
 def test_address_that_is_dead_costs_no_more_than_its_lead(
@@ -146,15 +157,8 @@ def test_ipv6_that_leads_nowhere_costs_no_more_than_its_lead(
         for one in waiting:  # its queue is full: it answers no SYN
             one.setblocking(False)
             one.connect_ex(dead.getsockname())
-        found = [
-            (socket.AF_INET6, socket.SOCK_STREAM, 6, "", dead.getsockname()),
-            (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("100::1", 9, 0, 0)),  # RFC 6666: thrown away, or no route
-            (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", serve().port)),
-        ]
-        real = socket.getaddrinfo
-        monkeypatch.setattr(
-            socket, "getaddrinfo", lambda host, *rest, **more: found if "test" in host else real(host, *rest, **more)
-        )
+        nowhere = ("100::1", 9, 0, 0)  # RFC 6666: thrown away, or no route
+        _resolving(monkeypatch, dead.getsockname(), nowhere, ("127.0.0.1", serve().port))
         assert post("http://lm.test/v1", 8.0).status == 200
         for one in waiting:
             one.close()

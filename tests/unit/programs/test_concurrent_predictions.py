@@ -14,7 +14,7 @@ import pytest
 
 import dspex
 from dspex import defaults
-from dspex.errors import LMError, LMTimeoutError, LMTransportError
+from dspex.errors import CallTimeout, LMError, LMTransportError
 from tests.support.lm.delayed_endpoint import Endpoint
 
 SEED = int(os.environ.get("DSPEX_LOAD_SEED", "20261122"))
@@ -60,7 +60,7 @@ def test_answers_are_never_swapped_when_neighbours_are_cancelled_or_late() -> No
         if fate == "late":
             try:
                 return await _asked(hurried.using(timeout=draw.uniform(0.001, 0.3)), word)
-            except (LMTimeoutError, LMTransportError):  # its time was over, or its circuit is open
+            except (CallTimeout, LMTransportError):  # its time was over, or its circuit is open
                 return word
         task = asyncio.create_task(_asked(program, word))
         if fate == "cancelled":
@@ -143,7 +143,7 @@ def test_a_deadline_ends_a_call_in_time_with_500_in_flight() -> None:
 
     async def one(program: dspex.Program) -> float:
         start = time.monotonic()
-        with pytest.raises(LMTimeoutError):
+        with pytest.raises(CallTimeout):
             await _asked(program, "w")
         return time.monotonic() - start
 

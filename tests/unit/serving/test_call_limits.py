@@ -8,7 +8,7 @@ import pytest
 
 from dspex.errors import BudgetExceeded, SettingsError
 from dspex.serving.call_limits import HEADERS, AskedLimits, CallLimits
-from dspex.serving.refusal import Refusal
+from dspex.serving.request_refused import RequestRefused
 
 
 def asked(limits: CallLimits, **headers: str) -> AskedLimits:
@@ -30,7 +30,7 @@ def test_what_is_not_asked_for_is_the_servers_limit() -> None:
 @pytest.mark.parametrize(("name", "value", "limit"), [("timeout", "60.5", "60 s"), ("budget_usd", "0.51", "0.5 USD")])
 def test_what_is_over_the_limit_is_refused_with_both_figures(name: str, value: str, limit: str) -> None:
     """unit"""
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(RequestRefused) as caught:
         asked(LIMITS, **{name: value})
     assert caught.value.status == 400
     assert value in str(caught.value) and limit in str(caught.value)
@@ -40,7 +40,7 @@ def test_what_is_over_the_limit_is_refused_with_both_figures(name: str, value: s
 @pytest.mark.parametrize("name", HEADERS)
 def test_what_is_no_number_is_refused(name: str, value: str) -> None:
     """unit"""
-    with pytest.raises(Refusal, match=HEADERS[name]):
+    with pytest.raises(RequestRefused, match=HEADERS[name]):
         asked(CallLimits(), **{name: value})
 
 
@@ -52,7 +52,7 @@ def test_a_number_may_be_written_as_programs_write_it() -> None:
 def test_tokens_and_requests_are_whole() -> None:
     """unit"""
     for name in ("budget_tokens", "budget_requests"):
-        with pytest.raises(Refusal, match="whole number"):
+        with pytest.raises(RequestRefused, match="whole number"):
             asked(CallLimits(), **{name: "1.5"})
 
 

@@ -83,6 +83,34 @@ def test_what_does_not_fit_is_refused_by_its_path_without_the_value(change: dict
     assert "passwd" not in str(caught.value)
 
 
+def test_a_check_of_the_users_that_raises_anything_is_a_misfit() -> None:
+    """unit: it is what was given that made it raise."""
+
+    class Fussy(pydantic.BaseModel):
+        name: str
+
+        @pydantic.model_validator(mode="before")
+        @classmethod
+        def look(cls, given: Any) -> Any:
+            return (
+                {"name": given["nme"]}
+                if given["name"] != "a secret"
+                else (_ for _ in ()).throw(RuntimeError("a secret"))
+            )
+
+    class Odd(dspex.Signature):
+        """Odd."""
+
+        fussy: Fussy = dspex.InputField()
+        answer: str = dspex.OutputField()
+
+    shape = shape_of("odd", dspex.predictor("predict", Odd, lm=LM))
+    for name in ("a secret", "another"):
+        with pytest.raises(MisfitInput) as caught:
+            shape.read({"fussy": {"name": name}})
+        assert "secret" not in str(caught.value)
+
+
 def test_outputs_are_written_as_their_schema_says() -> None:
     """unit: aliases, enums, bytes, and a default of another type."""
     made = Prediction({"found": Place(name="Rome", the_size=2), "colors": [Color.RED], "score": 0.5, "raw": b"hi"})

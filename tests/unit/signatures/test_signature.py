@@ -7,7 +7,7 @@ import enum
 import json
 import pickle
 import sys
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import pydantic
 import pytest
@@ -135,6 +135,37 @@ def test_class_form_refuses_what_is_no_field() -> None:
         InputField(prefix="Q:")
     with pytest.raises(SignatureError, match="do not fit"):
         signature({"q": InputField(), "a": (int, OutputField(le=1.5))})
+
+
+@pytest.mark.parametrize("kind", [ClassVar, ClassVar[int], ClassVar[list[str]]])
+def test_class_variables_are_no_fields(kind: Any) -> None:
+    """unit: in a class, whatever they hold, in a mapping and in an operation; in a field's own type they may be."""
+    with pytest.raises(SignatureError, match=r"'limit' .* not an InputField"):
+
+        class Held(Signature):
+            limit: kind = 3
+            q: str = InputField()
+
+    with pytest.raises(SignatureError, match="'q' is a ClassVar"):
+
+        class Typed(Signature):
+            q: kind = InputField()
+            a: str = OutputField()
+
+    for make in (
+        lambda: signature({"q": (kind, InputField()), "a": OutputField()}),
+        lambda: signature("q -> a").prepend("first", InputField(), kind),
+        lambda: signature("q -> a").with_updated_fields("q", kind),
+    ):
+        with pytest.raises(SignatureError):
+            make()
+
+    class Limited(pydantic.BaseModel):
+        limit: ClassVar[int] = 3
+        size: int
+
+    schema = compile_signature(signature({"q": InputField(), "a": (Limited, OutputField())})).prefix()[0]["content"]
+    assert "size" in schema and "limit" not in schema
 
 
 def test_operations_return_new_signatures() -> None:

@@ -113,15 +113,17 @@ def write(kind: Kind, *fields: object, limit: int = FRAME_LIMIT, root: str = "va
     return frame(body, limit)
 
 
-def write_answer(kind: Kind, id: int, value: Packed, *, limit: int = FRAME_LIMIT) -> bytes:
-    """Return the frame of a RESULT, CHUNK or END without notes, whose value is passed on as it came.
+def write_answer(kind: Kind, id: int, value: Packed, notes: Json | None = None, *, limit: int = FRAME_LIMIT) -> bytes:
+    """Return the frame of a RESULT, CHUNK or END whose value is passed on as it came; a CHUNK has no notes.
 
     Raises:
         OverLimit: the frame would be too long.
     """
     head = packer().pack([+kind, id])[1:]
     is_chunk = kind == Kind.CHUNK
-    before, after = (_ARRAY_OF_THREE, b"") if is_chunk else (_ARRAY_OF_FOUR, _NOTHING)
+    before, after = (
+        (_ARRAY_OF_THREE, b"") if is_chunk else (_ARRAY_OF_FOUR, _NOTHING if notes is None else packer().pack(notes))
+    )
     return frame(b"".join((before, head, value.data, after)), limit)
 
 

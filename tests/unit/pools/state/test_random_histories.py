@@ -40,9 +40,16 @@ class PoolMachine(RuleBasedStateMachine):
     def begin(self, rules: Rules, seed: int) -> None:
         self.world = World(rules, seed=seed)
 
-    @rule(session=st.sampled_from([None, None, *KEYS]), use=USES, retries=st.integers(0, 1), packed=PICK)
-    def submit(self, session: str | None, use: str | None, retries: int, packed: int) -> None:
-        self.world.submit(session=session, use=use, retries=retries, packed=bytes([packed % 5]))  # type: ignore[arg-type]
+    @rule(
+        session=st.sampled_from([None, None, *KEYS]),
+        use=USES,
+        retries=st.integers(0, 1),
+        packed=PICK,
+        share=st.sampled_from(["", "", "one", "other"]),
+    )
+    def submit(self, session: str | None, use: str | None, retries: int, packed: int, share: str) -> None:
+        name = bytes([packed % 5])
+        self.world.submit(session=session, use=use, retries=retries, packed=name, share=share)  # type: ignore[arg-type]
 
     @rule(pick=PICK, use=USES)
     def submit_nested(self, pick: int, use: str | None) -> None:

@@ -22,9 +22,8 @@ from ..calls.call_context import CallUsage
 from ..commands import Programs
 from ..dspy_errors import failure_of, invalid_input, is_out_of_memory
 from ..lms.worker_lm import secrets_of
-from ..metrics.host_metrics import ROW
 from ..metrics.metric_calls import metric_from
-from ..metrics.metric_scores import BadMetric, Metric, score_of
+from ..metrics.metric_scores import ROW, BadMetric, Metric, score_of
 from ..modules.built_program import REWARDED, BuiltProgram, given
 from ..modules.program_calls import Record, Spec, call_options, configured, result_of
 

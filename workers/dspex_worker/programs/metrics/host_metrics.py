@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,14 +16,19 @@ from ..lms.lm_answers import taken_finish_reason
 from ..values.output_encoder import cleaned, split
 from ..values.output_logprobs import parted, told
 from ..values.wire_values import to_wire
-from .metric_scores import BadMetric, Metric, Score
+from .metric_scores import ROW, BadMetric, Metric, Score
 
-ROW = "_dspex_row"  # of an example: (its list, its place there), by which the parent finds the very one it was given
 NAME = "_dspex_name"  # of a predictor
+_AT_ONCE_MOST = 1024  # calls of one metric; the host has fewer threads, or workers
+_LOOK_EVERY = 0.2  # seconds between looks at whether the caller has gone
+_ENDS_THE_JOB = ("MetricTimeout", "TooManyToolsLeft")
 
 
-def metric_in_parent(ident: Any, sees: frozenset[str]) -> Metric:
+def metric_in_parent(spec: Mapping[str, Any]) -> Metric:
     """Return a metric that the parent runs; traces, which may be long, are sent only to one that looks at them."""
+    ident, is_spread = spec["parent"], "import" in spec
+    sees: frozenset[str] = frozenset(spec.get("sees") or ())
+    places = threading.BoundedSemaphore(int(spec.get("at_once") or _AT_ONCE_MOST))
 
     def metric(*given: Any) -> Any:
         context: Context = running()
@@ -40,8 +46,15 @@ def metric_in_parent(ident: Any, sees: frozenset[str]) -> Metric:
         if values.get("pred_name") is not None:
             sent["pred_name"] = str(values["pred_name"])
         try:
-            given = context.call_parent("metric.call", sent)
+            while not places.acquire(timeout=_LOOK_EVERY):
+                context.check_cancelled()
+            try:
+                given = context.call_parent("metric.spread" if is_spread else "metric.call", sent)
+            finally:
+                places.release()
         except Failure as failure:
+            if failure.kind in _ENDS_THE_JOB:
+                raise BadMetric(failure.kind, failure.message, **failure.facts) from failure
             if failure.kind == "UnusableMetric":
                 raise BadMetric("SettingsError", failure.message, key="metric") from failure
             raise

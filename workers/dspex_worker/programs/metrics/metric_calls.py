@@ -18,11 +18,14 @@ from ..code.user_imports import UserImports
 from ..dspy_errors import invalid_input
 from .field_metrics import built_in
 from .host_metrics import metric_in_parent
+from .metric_clock import MetricClock
 from .metric_scores import BadMetric, Metric
 
 
-def metric_from(spec: Mapping[str, Any], imports: UserImports) -> Metric:
+def metric_from(spec: Mapping[str, Any], imports: UserImports, clock: MetricClock | None = None) -> Metric:
     """Return the metric that `spec` names, callable with (example, prediction) and up to three more as DSPy gives them.
+
+    The clock notes the calls of one that is called in this process.
 
     Raises:
         Failure: UnknownName for a name that is not known; InvalidInput for a spec that is none, and for a function that
@@ -32,11 +35,22 @@ def metric_from(spec: Mapping[str, Any], imports: UserImports) -> Metric:
         case {"name": str(name)}:
             return built_in(name, spec)
         case {"import": str(path)}:
-            return _imported(imports.resolve_own(path, "metric"), path)
-        case {"parent": ident}:
-            return metric_in_parent(ident, frozenset(spec.get("sees") or ()))
+            here = _imported(imports.resolve_own(path, "metric"), path)
+            here = here if clock is None else clock.timed(here)
+            return _spread(here, metric_in_parent(spec)) if "parent" in spec else here
+        case {"parent": _}:
+            return metric_in_parent(spec)
         case _:
             raise invalid_input("A metric is given as {'name': ...}, {'import': 'module:function'} or {'parent': id}.")
+
+
+def _spread(here: Metric, elsewhere: Metric) -> Metric:
+    """Return a metric that other workers score, but where it gets more than the example and the prediction."""
+
+    def metric(*given: Any) -> Any:
+        return (elsewhere if all(each is None for each in given[2:]) else here)(*given)
+
+    return metric
 
 
 def reward_from(spec: Mapping[str, Any], imports: UserImports) -> Callable[[dict[str, Any], Any], float]:

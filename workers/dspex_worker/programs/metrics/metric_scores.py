@@ -12,6 +12,7 @@ from ...user_calls import Mismatch, feedback_in, score_in
 from ..dspy_errors import invalid_input
 
 Metric = Callable[..., Any]
+ROW = "_dspex_row"  # of an example: (its list, its place there), by which the parent finds the very one it was given
 
 
 class BadMetric(Failure):

@@ -17,8 +17,7 @@ import dspy
 from dspy.utils.callback import BaseCallback
 
 from ..dspy_errors import is_out_of_memory
-from ..metrics.host_metrics import ROW
-from ..metrics.metric_scores import score_of
+from ..metrics.metric_scores import ROW, score_of
 from ..modules.module_state import dump_state
 from .progress import Progress
 

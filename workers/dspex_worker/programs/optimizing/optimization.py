@@ -13,7 +13,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import dspy
 
@@ -27,6 +27,7 @@ from ..evaluating.scored_rows import EvaluatedRow, examples_from, percent, score
 from ..lms.worker_lm import secrets_of
 from ..metrics.host_metrics import name_predictors
 from ..metrics.metric_calls import metric_from
+from ..metrics.metric_clock import MetricClock
 from ..metrics.metric_scores import title_of
 from ..modules.awaited_programs import take_plain_calls
 from ..modules.module_state import dump_state
@@ -99,7 +100,8 @@ def optimize(
     secrets = [secret for record in (lm, prompt_lm, *records_in(options)) for secret in secrets_of(record)]
     progress = Progress(ctx, call_usage, reports.put, tuple(secrets), title_of(metric))
     watcher = JobWatcher.of(progress, learned, validated)
-    counted = progress.counted(metric_from(metric, imports))
+    clock = MetricClock(metric)
+    counted = progress.counted(metric_from(metric, imports, clock))
     seed = own.get("seed", chosen.seed)
     given = {"seed": seed, **own} if "seed" in chosen.options else own
     task_lm = configured(built, asked, call_options(config, rollout_id))
@@ -118,7 +120,7 @@ def optimize(
             return _worked(compiling, job, watcher, given)
 
     with reading_log(LogReader(progress, watcher.simba)):
-        found = yield from _beside(ctx, work, reports, progress)
+        found = yield from _beside(ctx, work, reports, progress, clock)
     return {"spec": {**spec, "state": None}, **found, "errors": progress.errors, "versions": versions()}
 
 
@@ -203,7 +205,7 @@ def _failed(progress: Progress, error: BaseException | None) -> Failure:
 
 
 def _beside(
-    ctx: Context, work: Any, reports: ProgressQueue, progress: Progress
+    ctx: Context, work: Any, reports: ProgressQueue, progress: Progress, clock: MetricClock
 ) -> Generator[dict[str, Any], None, dict[str, Any]]:
     """Run `work` in a thread, yield its reports, return its result or raise its error."""
     outcome: list[Any] = []
@@ -222,6 +224,9 @@ def _beside(
         while True:
             event = reports.take(_LOOK_EVERY if thread.is_alive() else 0)
             ctx.check_cancelled()
+            if (hung := clock.overdue()) is not None:
+                yield {"hung": hung}
+                _await_cancel(ctx)
             if event is None and time.monotonic() - told_at >= _BEAT_EVERY:
                 event = progress.beat()
             if event is not None:
@@ -235,6 +240,17 @@ def _beside(
     finally:
         _await_threads(before)
     return _result(outcome[0], progress)
+
+
+def _await_cancel(ctx: Context) -> NoReturn:
+    """Wait until the parent ends this call, and this process, where a metric hangs.
+
+    Raises:
+        Cancelled: it has.
+    """
+    while True:
+        ctx.check_cancelled()
+        time.sleep(_LOOK_EVERY)
 
 
 def _result(outcome: Any, progress: Progress) -> dict[str, Any]:
