@@ -146,7 +146,10 @@ def _cpus(value: Any) -> tuple[int, ...]:
 def _whole(value: Any) -> int:
     if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
         raise ValueError("a whole number is needed")
-    return int(value)
+    try:
+        return int(value)
+    except ValueError:
+        raise ValueError("a whole number is needed") from None
 
 
 def _budget(value: Any) -> tuple[int, float]:

@@ -73,10 +73,10 @@ def _list_commands(target: Target, pool: str, timeout: float | None, *, as_json:
 def _described(row: dict[str, Any]) -> tuple[str, str, str]:
     words = [one["name"] + ("" if one["name"].startswith("*") else "=") for one in row["arguments"]]
     shown = [
-        f"{word}{one['type'] or '...'}" if one["needed"] else f"[{word}{one['default'] or one['type']}]"
+        f"{word}{one['type'] or '...'}" if one["needed"] else f"[{word}{one['default'] or ''}]"
         for word, one in zip(words, row["arguments"], strict=True)
     ]
-    return row["name"], " ".join(shown) or "-", row["about"] + (" (streams)" if row["stream"] else "")
+    return row["name"], " ".join(shown) or "-", f"{row['about']}{' (streams)' if row['stream'] else ''}".strip()
 
 
 def _print_stream(stream: DirectStream) -> None:

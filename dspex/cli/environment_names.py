@@ -33,7 +33,7 @@ def strange_variables(pools: Iterable[str], environ: Mapping[str, str] | None = 
     known = {*OWN, *INTERNAL, *(name for pool in pools for name in setting_variables(pool).values())}
     found = sorted(name for name in environ if name.startswith(ENV_PREFIX) and name not in known)
     offered = [name for name in known if name not in INTERNAL]
-    return [StrangeVariable(name, tuple(difflib.get_close_matches(name, offered, n=2, cutoff=0.8))) for name in found]
+    return [StrangeVariable(name, tuple(difflib.get_close_matches(name, offered, n=1, cutoff=0.8))) for name in found]
 
 
 def setting_variables(pool: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import difflib
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..config import TABLES, config_of_tables, read_settings_text
-from ..errors import DspexError, SettingsError
+from ..errors import DspexError, SettingsError, UnknownName
 from .environment_names import setting_variables, strange_variables
 from .settings_places import SettingsPlace, SettingsPlaces
 
@@ -121,6 +122,8 @@ def _checks() -> dict[str, Callable[[Tables], Any]]:
     def lm(tables: Tables) -> None:
         table = tables["lm"]
         if isinstance(table, dict) and "model" not in table:
+            if near := difflib.get_close_matches("model", table, n=1):
+                raise SettingsError(str(UnknownName("setting", near[0], ["model"], where="[lm]")), key=f"lm.{near[0]}")
             raise SettingsError("The [lm] table needs a model, such as model = 'openai/gpt-4o-mini'.", key="lm.model")
         NamedLMs.of_tables(tables)
 
@@ -142,9 +145,12 @@ def _peeled(check: Callable[[Tables], Any], tables: Tables, environ: dict[str, s
         try:
             check(left)
         except (DspexError, ValueError, TypeError) as error:
-            told = error if isinstance(error, DspexError) else SettingsError(str(error), key=next(iter(tables), None))
-            yield told
-            if not _take_out(left, environ, getattr(error, "key", None)):
+            table = next(iter(tables), "")
+            key = getattr(error, "key", None) or table
+            if table and key.partition(".")[0] != table and key in (tables[table] or {}):
+                key = f"{table}.{key}"  # it was told without its table
+            yield SettingsError(str(error), key=key)
+            if not _take_out(left, environ, key):
                 return
         else:
             return
@@ -159,16 +165,15 @@ def _take_out(tables: Tables, environ: dict[str, str], key: str | None) -> bool:
             return True
     table: Any = tables
     while isinstance(table, dict) and parts:
-        whole = ".".join(parts)
-        if whole in table:  # a name that holds dots itself
-            del table[whole]
-            return True
-        if parts[0] not in table:
+        heads = [".".join(parts[:length]) for length in range(len(parts), 0, -1)]  # a name may hold dots itself
+        head = next((one for one in heads if one in table), None)
+        if head is None:
             return False
-        if len(parts) == 1:
-            del table[parts[0]]
+        parts = parts[head.count(".") + 1 :]
+        if not parts:
+            del table[head]
             return True
-        table, parts = table[parts[0]], parts[1:]
+        table = table[head]
     return False
 
 

@@ -43,11 +43,11 @@ class SettingsPlaces:
 
     def of_key(self, key: str) -> SettingsPlace | None:
         """Return where a dotted key stands, else the table that it would be in."""
-        parts = _parts(key)
-        while parts:
-            if parts in self.places:
-                return self.places[parts]
-            parts = parts[:-1]
+        by_name = {".".join(path): place for path, place in self.places.items()}  # a part may hold dots itself
+        while key:
+            if key in by_name:
+                return by_name[key]
+            key = key.rpartition(".")[0]
         return None
 
 

@@ -63,7 +63,7 @@ def _pool(
         if os.environ.get(variables[one.name]) is not None:
             origin = f"${variables[one.name]}"
         elif one.name in declared:
-            origin = _origin(f'pools."{pool.name}".{one.name}', places, source)
+            origin = _origin(f"pools.{pool.name}.{one.name}", places, source)
         else:
             origin = "default"
         yield ShownSetting(f"pools.{pool.name}", one.name, value, origin)

@@ -28,10 +28,12 @@ from ..config import Config, load
 from ..control import run_files
 from ..errors import SettingsError
 from ..lm.redaction import redact
+from ..terminal_text import inert
 from .exit_codes import FAILED, OK, USAGE
 from .option_types import POSITIVE, SPAN
-from .printing import print_error, print_line
+from .printing import print_error, print_json, print_text
 from .shared_options import command, gathered, target_options
+from .tables import prose
 from .target import Target
 
 if TYPE_CHECKING:
@@ -158,6 +160,8 @@ def _run(options: StartOptions, report: StartReport) -> int:
     def ready() -> bool:
         if jobs.resumes:
             threading.Thread(target=_resume_jobs, args=(supervisor,), name="dspex-resume", daemon=True).start()
+        if options.as_json:
+            print_json({"pid": os.getpid(), "name": name, "socket": str(path)}, indent=None)
         return report.ready()
 
     handler = stderr_handler() if log.file is None else LogFile(log, log.file)
@@ -250,7 +254,10 @@ def _start_in_background(options: StartOptions) -> int:
     facts: dict[str, Any] = json.loads(report) if report else {"ready": False}
     if not facts["ready"]:
         return _failed_in_background(process, facts, log)
-    print_line(f"started pid {process.pid}, socket {path}, log {log}")
+    if options.as_json:
+        print_json({"pid": process.pid, "socket": str(path), "log": str(log)})
+    else:
+        print_text(prose(inert(f"started pid {process.pid}, socket {path}, log {log}"), indent=2))
     process.returncode = 0  # it outlives us on purpose: no warning about a child that still runs
     return OK
 

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..errors import BudgetExceeded, SettingsError
+from ..errors import BudgetExceeded, SettingsError, UnknownName
 from ..usage_stats import UsageStats
 from .dialects.answer import count
 
@@ -250,6 +250,11 @@ def set_process_budget(usage: UsageMeter, tables: Mapping[str, Any]) -> None:
     table = tables.get("budget")
     if table is None:
         return
-    if not isinstance(table, dict) or table.keys() - {"usd", "tokens"}:
+    if not isinstance(table, dict):
         raise SettingsError("The [budget] table takes usd and tokens, such as usd = 20.0.", key="budget")
+    for name in table:
+        if name not in ("usd", "tokens"):
+            raise SettingsError(
+                str(UnknownName("setting", name, ("usd", "tokens"), where="[budget]")), key=f"budget.{name}"
+            )
     usage.total.set_budget(usd=table.get("usd"), tokens=table.get("tokens"))

@@ -29,12 +29,12 @@ def job_settings(tables: Mapping[str, Any]) -> JobSettings:
     table = tables.get("jobs")
     if table is None:
         return JobSettings()
+    for name in table if isinstance(table, Mapping) else ():
+        if name not in SETTINGS:
+            raise SettingsError(str(UnknownName("setting", name, SETTINGS, where="[jobs]")), key=f"jobs.{name}")
     folder = table.get("folder") if isinstance(table, Mapping) else None
     if not isinstance(folder, str) or not folder:
         raise SettingsError('The [jobs] table takes folder, such as folder = "/var/lib/myapp/jobs".', key="jobs")
-    for name in table:
-        if name not in SETTINGS:
-            raise SettingsError(str(UnknownName("setting", name, SETTINGS, where="[jobs]")), key=f"jobs.{name}")
     resumes = table.get("resume", False)
     if not isinstance(resumes, bool):
         raise SettingsError(f"jobs.resume is {resumes!r}: it is true or false.", key="jobs.resume")
