@@ -67,8 +67,9 @@ class StackRequest:
         size = os.fstat(self._file).st_size
         if size != self._size:
             self._size, self._grown_at = size, now
-        if size and os.pread(self._file, len(self._end), size - len(self._end)) == self._end:
-            self._finish(size - len(self._end))
+        stacks = size - len(self._end)
+        if stacks >= 0 and os.pread(self._file, len(self._end), stacks) == self._end:
+            self._finish(stacks)
         elif now >= self._due or (self._is_signaled and size and self._has_ended(now)):
             self._finish(size)
         elif now >= self._signal_at and not self._is_signaled:
