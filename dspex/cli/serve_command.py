@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from .. import defaults
+from ..config import PoolConfig
+from ..control import connect
 from ..errors import InvalidInput, SettingsError, SignatureError, UnknownName
 from ..programs.options.routing import GENERAL_POOL
 from .command_refusal import refused
@@ -55,6 +57,7 @@ class ServeOptions(ProgramChoice):
     batch_limit: int | None
     body_limit: int | None
     grace: float | None
+    connect: str | None
     log_level: str
     as_json: bool
 
@@ -91,6 +94,9 @@ class ServeOptions(ProgramChoice):
 @click.option("--kind", metavar="KIND", help="Of a signature: predict (the default), chain_of_thought, ...")
 @click.option("--lm", metavar="MODEL", help="The language model.")
 @click.option("--adapter", metavar="NAME", help="Chat, json, xml, ...")
+@click.option(
+    "--connect", metavar="NAME", help="Run them by the workers and language models of the running service of this name."
+)
 @click.option("--config", metavar="FILE", type=click.Path(), help="Settings of its workers (default: $DSPEX_CONFIG).")
 @click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", help="Default: info."
@@ -105,7 +111,7 @@ def serve(options: ServeOptions) -> int:
     require_installed("starlette", "serve")
     require_installed("uvicorn", "serve")
     hide_from_workers()
-    with logging_to_stderr(options.log_level), _own_workers(options):
+    with logging_to_stderr(options.log_level), _workers(options):
         try:
             programs = _programs(options)
         except (InvalidInput, SignatureError, UnknownName) as error:
@@ -163,8 +169,17 @@ def _application(options: ServeOptions, programs: dict[str, Program[Any]], **how
 
 
 @contextlib.contextmanager
-def _own_workers(options: ServeOptions) -> Generator[None]:
-    """Use workers of this command's own in the block; they are started when the application is, and end with it."""
+def _workers(options: ServeOptions) -> Generator[None]:
+    """Use a service's workers in the block, or some of this command's own: these live as long as the application."""
+    if options.connect is not None:
+        if options.config is not None:
+            raise SettingsError(
+                "--config is for workers of this command's own: a service has its settings.", key="config"
+            )
+        with connect(name=options.connect) as client:
+            defaults.configure(supervisor=client, lm=options.lm)
+            yield
+        return
     defaults.configure(config=own_settings(options, None), lm=options.lm)
     try:
         yield
@@ -219,8 +234,10 @@ def _is_loopback(host: str) -> bool:
 
 
 def _grace(options: ServeOptions) -> float:
-    """Return --grace, else the grace of the pool that runs programs."""
+    """Return --grace, else the grace of the pool that runs programs, which a service keeps to itself."""
     if options.grace is not None:
         return float(options.grace)
+    if options.connect is not None:
+        return PoolConfig(GENERAL_POOL).stop_grace
     pools = own_settings(options, None).pools
     return next(float(pool.stop_grace) for pool in pools if pool.name == GENERAL_POOL)
