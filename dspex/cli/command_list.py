@@ -26,7 +26,6 @@ SECTIONS: dict[str, tuple[ListedCommand, ...]] = {
         ListedCommand("run", "run a program once and print what it returns"),
         ListedCommand("evaluate", "score a program on the rows of a file"),
         ListedCommand("optimize", "optimize a program on the rows of a file, and save what is best"),
-        ListedCommand("serve", "answer HTTP requests, or an MCP client's, with programs"),
         ListedCommand("jobs", "list optimizations: of a running service, and of the folder of journals"),
         ListedCommand("job", "show, follow or cancel one optimization"),
         ListedCommand("serve", "answer HTTP requests, or an MCP client's, with programs"),
