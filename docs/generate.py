@@ -88,6 +88,11 @@ most_disk_bytes = 1_000_000_000
 folder = "/var/lib/myapp/jobs"
 resume = true                    # a service goes on with its clients' jobs when it starts again
 
+[log]                            # of the service
+file = "/var/log/dspex.log"      # default: standard error; for `--daemon`, <name>.log
+size = "10MiB"                   # then it is rotated
+keep = 5                         # files of old
+
 [control]                        # of the service that `dspex start` runs
 max_clients = 64
 ```
@@ -169,7 +174,7 @@ EVENTS = """\
 `Supervisor.on_event(fn)` calls `fn(event)` on the events thread, with `event.name`, `event.facts`, `event.time` and
 `event.level`. Every event also goes to the standard logger "dspex"; DSPex adds no handlers. No event holds a prompt, an
 input or a key, but `dspex.worker.logged`: its `text` is what your code in a worker printed or logged. It goes to the
-logger `dspex.worker.<pool>` ([Inspecting calls](../guides/inspecting-calls.md#what-workers-print-and-log)).
+logger `dspex.workers.<pool>` ([Inspecting calls](../guides/inspecting-calls.md#what-workers-print-and-log)).
 
 `facts` name the `pool`, `worker`, `session` and `call` where there is one; the end of a worker has a `reason`.
 

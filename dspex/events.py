@@ -9,9 +9,7 @@ native side has to say goes to the log at once (`write_log`).
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
-import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -20,7 +18,7 @@ from enum import StrEnum
 from queue import SimpleQueue
 from typing import Any
 
-from .terminal_text import inert
+from . import log_records
 
 
 class Name(StrEnum):
@@ -223,59 +221,6 @@ class Bus:
 def write_log(event: Event) -> None:
     """Write the event's log line, on the calling thread; the bus does it for what it carries."""
     if event.name is Name.WORKER_LOGGED:
-        _write_output(event)
-        return
-    logger = logging.getLogger("dspex")
-    if logger.isEnabledFor(event.level):
-        facts = _clean(event.facts)
-        logger.log(event.level, _renderer()(None, "", {"event": event.name.value, **facts}))
-
-
-def _write_output(event: Event) -> None:
-    """Write what a worker printed or logged to its pool's logger, as one record; see `log_of_workers`."""
-    facts = event.facts
-    logger = log_of_workers().getChild(str(facts.get("pool")))
-    if logger.isEnabledFor(event.level):
-        text = str(facts.get("text")).replace("\n", "\n    ")  # no line of it can pass for a record of its own
-        known = {name: facts.get(name) for name in ("worker", "pid", "call")}
-        ids = [f"{name}={known[name]}" for name in ("pid", "call") if known[name]]
-        source = str(facts.get("logger"))
-        where = " ".join([str(known["worker"]), *ids, source])
-        logger.log(event.level, "[%s] %s", where, text, extra={**known, "source": source})
-
-
-@functools.lru_cache(maxsize=1)
-def log_of_workers() -> logging.Logger:
-    """Return the logger above those of the pools (`dspex.worker.<pool>`): INFO and above, unless the host set a level.
-
-    It has no handler: without one of the host's, `logging` shows what is WARNING and above on stderr.
-    """
-    logger = logging.getLogger("dspex.worker")
-    if logger.level == logging.NOTSET:
-        logger.setLevel(logging.INFO)
-    return logger
-
-
-@functools.lru_cache(maxsize=1)
-def _renderer() -> Any:
-    import structlog
-
-    return structlog.processors.LogfmtRenderer(key_order=["event"], bool_as_flag=False)
-
-
-_NOT_OF_A_KEY = re.compile(r"[^\w.:-]")  # a key with a space, a quote or "=" is none in logfmt
-
-
-def _clean(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return facts as logfmt has them: simple values, and no name that the line has itself."""
-    simple = (str, int, float, bool, type(None))
-    return {_key(key): _shown(value if isinstance(value, simple) else repr(value)) for key, value in facts.items()}
-
-
-def _shown(value: Any) -> Any:
-    return inert(value) if isinstance(value, str) else value
-
-
-def _key(key: str) -> str:
-    key = _NOT_OF_A_KEY.sub("_", key) or "_"
-    return "event_" + key if key in ("event", "level") else key
+        log_records.write_output(event.level, event.facts)
+    else:
+        log_records.write_event(event.name.value, event.level, event.facts)

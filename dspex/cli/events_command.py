@@ -25,10 +25,11 @@ def events(target: Target, follow: bool, recent: int | None, as_json: bool) -> N
             if as_json:
                 print_json(row, indent=None)
             else:
-                print_line(_line(row))
+                print_line(line_of(row))
 
 
-def _line(row: dict[str, Any]) -> str:
+def line_of(row: dict[str, Any]) -> str:
+    """Return an event as a line, or how many were dropped."""
     if "dropped" in row:
         return f"... {row['dropped']} events were dropped: they came faster than they were read"
     at = time.strftime("%H:%M:%S", time.localtime(row["time"])) + f".{int(row['time'] % 1 * 1000):03d}"

@@ -3,6 +3,7 @@
     SIGTERM, SIGINT   the first: a warm stop: no new calls, running ones go on for the grace; the second: a cold one
     a client's restart  a warm stop, after which `wants_restart` is true; a stop that comes later undoes that
     a client's stop   a warm stop within its grace; one that comes again changes the grace only if it has one
+    SIGUSR1           open the log file anew: somebody has moved it
     SIGHUP            read the settings again and replace the workers one by one; on an error all stays as it was.
                       Where there is a terminal it means that this is gone: a warm stop. Ignored if it was, as by nohup
 
@@ -64,7 +65,7 @@ def _has_terminal() -> bool:
 class LoopEvent:
     """Something that the main thread must act on."""
 
-    kind: str  # "stop", "reload", "reloaded", "ready", "failed"
+    kind: str  # "stop", "reload", "reloaded", "reopen", "ready", "failed"
     request: StopRequest = StopRequest(None)
     source: str = ""  # who asked for it, for the log
     restarts: bool = False  # the process is to begin anew after the stop
@@ -82,12 +83,14 @@ class ServiceLoop:
         grace: float | None = None,
         on_ready: Callable[[], bool] = lambda: True,
         hangup: Hangup = "reload",
+        reopen_log: Callable[[], None] | None = None,
     ) -> None:
         self._supervisor = supervisor
         self._source = source
         self._grace = grace
         self._on_ready = on_ready
         self._hangup = hangup
+        self._reopen_log = reopen_log
         self._events: SimpleQueue[LoopEvent] = SimpleQueue()
         self._notifier = Notifier()
         self._is_reloading = False
@@ -152,6 +155,8 @@ class ServiceLoop:
                     self._begin_reload()
                 case LoopEvent("reloaded"):
                     self._end_reload()
+                case LoopEvent("reopen"):
+                    self._reopen()
                 case _:
                     pass
 
@@ -225,6 +230,15 @@ class ServiceLoop:
             self._wants_reload = False
             self._begin_reload()
 
+    # -- SIGUSR1 --
+
+    def _reopen(self) -> None:
+        if self._reopen_log is None:
+            logger.info("SIGUSR1: the log is standard error, there is no file to open anew (see --log-file)")
+            return
+        self._reopen_log()
+        logger.info("the log is opened anew")
+
     def _summary(self) -> str:
         rows = self._supervisor.stats().values()
         return "; ".join(
@@ -245,6 +259,7 @@ class ServiceLoop:
         wanted: dict[signal.Signals, LoopEvent] = {
             signal.SIGTERM: LoopEvent("stop", StopRequest(None, is_signal=True), "SIGTERM"),
             signal.SIGINT: LoopEvent("stop", StopRequest(None, is_signal=True), "SIGINT"),
+            signal.SIGUSR1: LoopEvent("reopen"),
         }
         if self._hangup == "reload":
             wanted[signal.SIGHUP] = LoopEvent("reload")

@@ -109,6 +109,7 @@ def _checks() -> dict[str, Callable[[Tables], Any]]:
     from ..lm.usage import UsageMeter, set_process_budget
     from ..programs.optimization.job_settings import job_settings
     from .control_settings import has_socket, max_clients
+    from .log_file import LogSettings
 
     def cache(tables: Tables) -> None:
         table = tables["cache"]
@@ -133,6 +134,7 @@ def _checks() -> dict[str, Callable[[Tables], Any]]:
         "cache": cache,
         "control": lambda tables: (has_socket(tables), max_clients(tables, None)),
         "jobs": job_settings,
+        "log": LogSettings.of,
     }
 
 

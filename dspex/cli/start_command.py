@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dspex_worker import launching
+from dspex_worker.process_title import set_title
 
 from ..config import Config, load
 from ..control import run_folders
@@ -56,6 +57,7 @@ class StartOptions:
     foreground: bool
     grace: float | None
     max_clients: int | None
+    log_file: str | None
     log_level: str
     report_fd: int
     as_json: bool
@@ -76,6 +78,7 @@ class StartOptions:
 @click.option(
     "--max-clients", type=POSITIVE, metavar="N", help="Connected at once (default: [control] max_clients, else 64)."
 )
+@click.option("--log-file", metavar="PATH", type=click.Path(), help="Log there, not to standard error; see [log].")
 @click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
 )
@@ -129,11 +132,13 @@ def _run(options: StartOptions, report: StartReport) -> int:
     from .beginning import Beginning
     from .control_settings import has_socket, max_clients
     from .environment_names import strange_variables
+    from .log_file import LogFile, LogSettings
     from .process_memory import give_memory_back
     from .process_privacy import hide_from_workers
     from .service_loop import ServiceLoop, hangup_action
-    from .stderr_log import logging_to_stderr
+    from .stderr_log import logging_to, stderr_handler
 
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until there is a log to open anew
     beginning = Beginning()
     hide_from_workers()
     give_memory_back()
@@ -145,11 +150,13 @@ def _run(options: StartOptions, report: StartReport) -> int:
     most = max_clients(config.tables, options.max_clients)
     for variable in strange_variables(pool.name for pool in config.pools):
         print_error(str(variable))
+    log = LogSettings.of(config.tables, options.log_file)
     jobs = job_settings(config.tables)  # what is wrong there is said now, not when a job begins
     supervisor = Supervisor(config)
     _provide_lm(supervisor, config, options.lm)
     path = options.target.path
     name = options.target.name or path.stem
+    set_title(f"dspex: supervisor {name}")
     services_of(supervisor).jobs.starter = functools.partial(_start_job, supervisor)
 
     def ready() -> bool:
@@ -159,8 +166,15 @@ def _run(options: StartOptions, report: StartReport) -> int:
             print_json({"pid": os.getpid(), "name": name, "socket": str(path)}, indent=None)
         return report.ready()
 
-    hangup = hangup_action(is_daemon=options.report_fd >= 0)
-    loop = ServiceLoop(supervisor, source=source, grace=options.grace, on_ready=ready, hangup=hangup)
+    handler = stderr_handler() if log.file is None else LogFile(log, log.file)
+    loop = ServiceLoop(
+        supervisor,
+        source=source,
+        grace=options.grace,
+        on_ready=ready,
+        hangup=hangup_action(is_daemon=options.report_fd >= 0),
+        reopen_log=handler.reopen if isinstance(handler, LogFile) else None,
+    )
     service = None
     if has_socket(config.tables):
         service = Service(
@@ -172,7 +186,7 @@ def _run(options: StartOptions, report: StartReport) -> int:
             on_restart=loop.ask_to_restart,
             max_clients=most,
         )
-    with logging_to_stderr(options.log_level):
+    with logging_to(handler, options.log_level):
         code = loop.run(service)
     if loop.wants_restart:
         beginning.again()
@@ -232,7 +246,7 @@ def _start_in_background(options: StartOptions) -> int:
     """Start ourselves anew, detached, and wait for its report: no fork of a process that has threads or a terminal."""
     path = options.target.path
     run_folders.private_directory(path.parent)
-    log = path.with_suffix(".log")
+    log = _log_of(options) or path.with_suffix(".log")
     reading, writing = os.pipe()
     process: subprocess.Popen[bytes] | None = None
     with os.fdopen(reading, "rb") as pipe:
@@ -277,6 +291,13 @@ def _signals_that_end_us() -> Generator[None]:
             signal.signal(number, old)
 
 
+def _log_of(options: StartOptions) -> Path | None:
+    from .log_file import LogSettings
+
+    config = load(options.config or os.environ.get("DSPEX_CONFIG") or None)
+    return LogSettings.of(config.tables, options.log_file).file
+
+
 def _failed_in_background(process: subprocess.Popen[bytes], facts: dict[str, Any], log: Path) -> int:
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(timeout=END_PATIENCE)
@@ -304,7 +325,7 @@ def _end_of(code: int | None) -> str:
 def _launch(options: StartOptions, path: Path, log: Path, report: int) -> subprocess.Popen[bytes]:
     command = launching.command(sys.executable, "dspex.cli", _folders())
     command += ["start", "--foreground", "--socket", str(path), "--name", options.target.name or path.stem]
-    command += ["--log-level", options.log_level, "--report-fd", str(report)]
+    command += ["--log-file", str(log), "--log-level", options.log_level, "--report-fd", str(report)]
     for option in ("--config", "--lm", "--grace", "--max-clients"):
         if (value := getattr(options, option[2:].replace("-", "_"))) is not None:
             command += [option, _as_argument(option, value)]

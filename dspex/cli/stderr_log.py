@@ -18,11 +18,15 @@ PIECE = 4096  # bytes that a pipe which is writable takes at once (PIPE_BUF)
 PATIENCE = 0.2  # seconds that a line may wait for a slow reader
 
 
-@contextlib.contextmanager
-def logging_to_stderr(level: str) -> Generator[None]:
+def logging_to_stderr(level: str) -> contextlib.AbstractContextManager[None]:
     """Write the records of the logger "dspex" to standard error."""
+    return logging_to(stderr_handler(), level)
+
+
+@contextlib.contextmanager
+def logging_to(handler: logging.Handler, level: str) -> Generator[None]:
+    """Write the records of the logger "dspex" to a handler."""
     logger = logging.getLogger("dspex")
-    handler = _handler()
     handler.setFormatter(logging.Formatter(FORMAT))
     handler.setLevel(level.upper())  # the workers' loggers have a level of their own
     before = logger.level, logger.propagate
@@ -33,11 +37,13 @@ def logging_to_stderr(level: str) -> Generator[None]:
         yield
     finally:
         logger.removeHandler(handler)
+        handler.close()
         logger.setLevel(before[0])
         logger.propagate = before[1]
 
 
-def _handler() -> logging.Handler:
+def stderr_handler() -> logging.Handler:
+    """Return what writes to standard error."""
     if sys.stderr is None:
         return logging.NullHandler()
     try:

@@ -64,6 +64,11 @@ def events_request(*, follow: bool, recent: int | None) -> Fields:
     return {"follow": follow} if recent is None else {"follow": follow, "recent": recent}
 
 
+def logs_request(pool: str | None, worker: int | None, *, follow: bool, recent: int | None) -> Fields:
+    """Return the fields of a request for lines of the log."""
+    return {"pool": pool, "worker": worker, **events_request(follow=follow, recent=recent)}
+
+
 def arguments_of(fields: Fields) -> dict[str, Any] | Packed:
     """Return what a request gives to its command, as `protocol.read_request` left it.
 

@@ -21,7 +21,14 @@ from typing import Any, Unpack
 from ..events import Event, Name, write_log
 from ..pools.streams import AsyncStream, Stream
 from . import run_files
-from .call_request import CallRequestOptions, StreamRequestOptions, call_request, events_request, stream_request
+from .call_request import (
+    CallRequestOptions,
+    StreamRequestOptions,
+    call_request,
+    events_request,
+    logs_request,
+    stream_request,
+)
 from .client_events import follow
 from .client_jobs import ClientJobs
 from .client_pool import ANSWERS, ClientPool, find_pool, is_of_programs
@@ -194,6 +201,21 @@ class Client(ClientSupervision, ClientJobs):
         """Return the last events, each {"time", "name", "level", "facts"}; with `follow` also the coming ones."""
         fields = events_request(follow=follow, recent=recent)
         return self._follow(Verb.EVENTS, fields)
+
+    def logs(
+        self,
+        pool: str | None = None,
+        *,
+        worker: int | None = None,
+        follow: bool = False,
+        recent: int | None = None,
+    ) -> Stream:
+        """Return the last lines of the supervisor's log, as `events`: of one pool, or of its worker of this number.
+
+        Raises:
+            UnknownName: there is no such pool.
+        """
+        return self._follow(Verb.LOGS, logs_request(pool, worker, follow=follow, recent=recent))
 
     def on_event(self, subscriber: Callable[[dict[str, Any]], object]) -> Callable[[], None]:
         """Call `subscriber(event)` on a thread of its own from now on; return what ends it.

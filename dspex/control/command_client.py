@@ -17,7 +17,14 @@ from dspex_worker.wire import Malformed
 
 from ..errors import CallTimeout, ConnectionLost, DspexError, Unresponsive
 from . import error_messages, protocol
-from .call_request import CallRequestOptions, StreamRequestOptions, call_request, events_request, stream_request
+from .call_request import (
+    CallRequestOptions,
+    StreamRequestOptions,
+    call_request,
+    events_request,
+    logs_request,
+    stream_request,
+)
 from .dial import CHUNK, dial, request_frame
 from .operator_client import MARGIN, PATIENCE, OperatorClient
 from .protocol import Kind, Message, Role, Verb
@@ -55,6 +62,13 @@ class DirectClient(OperatorClient):
         """Yield the last events, and with `follow` the coming ones until the supervisor closes."""
         fields = events_request(follow=follow, recent=recent)
         yield from DirectStream(self, Verb.EVENTS, fields, wait=math.inf if follow else PATIENCE)
+
+    def logs(
+        self, pool: str | None, worker: int | None, *, follow: bool, recent: int | None
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the last lines of the log, of a pool or of its worker of this number; with `follow` also the coming."""
+        fields = logs_request(pool, worker, follow=follow, recent=recent)
+        yield from DirectStream(self, Verb.LOGS, fields, wait=math.inf if follow else PATIENCE)
 
     def job_events(self, id: str, *, follow: bool = True) -> Iterator[dict[str, Any]]:
         """Yield a job's events from the first; with `follow` until it ends."""

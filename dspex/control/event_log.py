@@ -18,19 +18,28 @@ from ..events import Event
 from ..lm.redaction import redact
 
 RECENT = 200  # events that are kept for those who come later
+LINES = 2000  # of the log that are kept likewise
+LINES_SIZE = 4 * 1024 * 1024  # characters of them
 BEHIND = 1000  # events that a follower may be behind
 
 
 class EventLog:
-    """Keeps the last events, and passes each new one to the followers."""
+    """Keeps the last events of a level or above, and passes each new one to the followers."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, least: int = 0, count: int = RECENT, size: int = LINES_SIZE) -> None:
+        """Keep `count` events, with texts of `size` characters at most."""
+        self._least = least
+        self._count = count
+        self._size = size
+        self._kept = 0  # characters
         self._lock = threading.Lock()
-        self._recent: deque[dict[str, Any]] = deque(maxlen=RECENT)
+        self._recent: deque[dict[str, Any]] = deque()
         self._followers: list[Follower] = []
 
     def take(self, event: Event) -> None:
         """Keep an event; for `Supervisor.on_event`."""
+        if event.level < self._least:
+            return
         row = {
             "time": event.time,
             "name": event.name.value,
@@ -39,6 +48,9 @@ class EventLog:
         }
         with self._lock:
             self._recent.append(row)
+            self._kept += _length(row)
+            while len(self._recent) > self._count or self._kept > self._size:
+                self._kept -= _length(self._recent.popleft())
             followers = tuple(self._followers)
         for follower in followers:
             follower.push(row)
@@ -100,6 +112,10 @@ class Follower:
     def _wake(self) -> None:
         self._is_woken = False
         self._arrived.set()
+
+
+def _length(row: dict[str, Any]) -> int:
+    return sum(len(value) for value in row["facts"].values() if isinstance(value, str))
 
 
 def _readable(value: Any) -> Any:

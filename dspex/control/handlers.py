@@ -5,7 +5,6 @@ No verb makes a pool or changes a pool's settings other than its size (X7). Call
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -23,14 +22,15 @@ from . import lm_handlers, request_fields
 from .client_callbacks import ClientCallbacks
 from .client_facts import ClientFacts
 from .event_log import EventLog
-from .inspection_handlers import INSPECTION_HANDLERS
+from .following import Chunk, Following
+from .inspection_handlers import INSPECTION_HANDLERS, log_filter
 from .job_handlers import JOB_HANDLERS, jobs_of
 from .job_handlers import events as events_of_job
 from .pool_handlers import POOL_HANDLERS
 from .protocol import CLIENTS_ONLY, Role, Verb
 from .request_fields import Fields
 from .run_files import RunFile
-from .served_calls import Answered, Chunk, ServedCalls
+from .served_calls import Answered, ServedCalls
 from .served_pools import facts_of
 
 
@@ -52,6 +52,7 @@ class Handlers:
         supervisor: Supervisor,
         events: EventLog,
         *,
+        lines: EventLog,
         facts: Callable[[], ServiceFacts],
         on_stop: Callable[[float | None], None],
         on_restart: Callable[[float | None], None] | None = None,
@@ -62,14 +63,14 @@ class Handlers:
         """
         self._supervisor = supervisor
         self._event_log = events
+        self._lines = lines
         self._facts = facts
         self._on_stop = on_stop
         self._on_restart = on_restart
         self._client = client
         self._calls = ServedCalls(client, supervisor)
         self.role: str = Role.CLIENT
-        self._following: set[asyncio.Task[Any]] = set()
-        self._is_ending = False
+        self._following = Following()
 
     @property
     def callbacks(self) -> ClientCallbacks:
@@ -108,9 +109,7 @@ class Handlers:
 
     def end_following(self) -> None:
         """End the streams that have no end of their own."""
-        self._is_ending = True
-        for task in tuple(self._following):
-            task.cancel()
+        self._following.end()
 
     async def answer(self, verb: str, fields: Fields, id: int) -> Answered:
         """Run a request and return its answer.
@@ -217,48 +216,21 @@ class Handlers:
             row["reason"] = redact(row["reason"])
         return dict(rows)
 
-    async def _events(self, fields: Fields) -> AsyncGenerator[Chunk, None]:
-        recent, follower = self._event_log.follow(asyncio.get_running_loop())
-        try:
-            wanted = min(len(recent), request_fields.count(fields, "recent", default=len(recent)))
-            for row in recent[len(recent) - wanted :]:
-                yield False, row
-            if request_fields.flag(fields, "follow"):
-                async for row in self._followed(follower.next):
-                    yield False, row
-        finally:
-            follower.close()
-        yield True, None
+    def _events(self, fields: Fields) -> AsyncGenerator[Chunk, None]:
+        return self._following.rows(self._event_log, fields)
+
+    def _logs(self, fields: Fields) -> AsyncGenerator[Chunk, None]:
+        return self._following.rows(self._lines, fields, log_filter(self._supervisor, fields))
 
     async def _job_events(self, fields: Fields) -> AsyncGenerator[Chunk, None]:
         events = events_of_job(self._supervisor, fields)
         try:
-            async for event in self._followed(lambda: anext(events, None)):
+            async for event in self._following.each(lambda: anext(events, None)):
                 yield False, event
         finally:
             with contextlib.suppress(RuntimeError):  # a cancelled wait is ending it already
                 await events.aclose()
         yield True, None
-
-    async def _followed(
-        self, following: Callable[[], Awaitable[dict[str, Any] | None]]
-    ) -> AsyncGenerator[dict[str, Any], None]:
-        """Yield what `following` gives until that is None, or the service closes."""
-        while not self._is_ending:
-            waiting = asyncio.ensure_future(following())
-            self._following.add(waiting)
-            try:
-                row = await waiting
-            except asyncio.CancelledError:
-                if waiting.cancelled() and not _is_cancelling():
-                    return
-                raise
-            finally:
-                waiting.cancel()
-                self._following.discard(waiting)
-            if row is None:
-                return
-            yield row
 
     # -- stopping ----------------------------------------------------------------------------------------------
 
@@ -289,10 +261,6 @@ _ANSWERS: Final[dict[str, Callable[[Handlers, Fields], Awaitable[Any]]]] = {
 _STREAMS: Final[dict[str, Callable[[Handlers, Fields], AsyncGenerator[Chunk, None]]]] = {
     Verb.STREAM_LM: Handlers._stream_lm,
     Verb.EVENTS: Handlers._events,
+    Verb.LOGS: Handlers._logs,
     Verb.JOB_EVENTS: Handlers._job_events,
 }
-
-
-def _is_cancelling() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

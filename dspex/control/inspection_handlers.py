@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+from ..errors import InvalidInput
 from ..pools.call_rows import ROWS_MOST
 from ..pools.supervisor import Supervisor
 from . import request_fields
@@ -47,6 +48,25 @@ async def stacks(supervisor: Supervisor, fields: Fields) -> dict[str, Any]:
     while not look.is_done:  # noqa: ASYNC110 - the kernel announces nothing
         await asyncio.sleep(LOOK)
     return dict(look.row())
+
+
+def log_filter(supervisor: Supervisor, fields: Fields) -> Callable[[dict[str, Any]], bool]:
+    """Return which lines of the log a client wants: of a `pool`, and of its `worker` by number; of all without.
+
+    Raises:
+        UnknownName: there is no such pool.
+        InvalidInput: a worker without its pool.
+    """
+    pool = request_fields.optional_text(fields, "pool")
+    if pool is None:
+        if fields.get("worker") is not None:
+            raise InvalidInput("Name the pool of that worker too.", field="worker")
+        return lambda row: True
+    supervisor.pool(pool)
+    if fields.get("worker") is None:
+        return lambda row: "dropped" in row or row["facts"].get("pool") == pool
+    worker = f"{pool}/{request_fields.count(fields, 'worker')}"
+    return lambda row: "dropped" in row or row["facts"].get("worker") == worker
 
 
 INSPECTION_HANDLERS: Final[dict[str, Callable[[Supervisor, Fields], Awaitable[Any]]]] = {

@@ -31,12 +31,12 @@ from . import request_fields
 from .call_lms import with_lm
 from .call_request import arguments_of
 from .client_facts import ClientFacts
+from .following import Chunk
 from .request_fields import Fields
 
 if TYPE_CHECKING:
     from .client_callbacks import ClientCallbacks
 
-Chunk = tuple[bool, Any]  # (False, a chunk) or, last, (True, the stream's value)
 NAMES_MOST = 1000  # refs of language models that a call may bring
 
 

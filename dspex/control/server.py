@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import secrets
 import socket
@@ -21,7 +22,7 @@ from pathlib import Path
 from types import TracebackType
 
 from ..errors import ResourceExhausted
-from ..events import Name
+from ..events import Event, Name
 from ..lm.redaction import redact
 from ..pools.inspection import ClientRow
 from ..pools.supervisor import Supervisor
@@ -29,7 +30,7 @@ from . import claims, run_files, run_folders
 from .backlog import Backlog, LargeRequests
 from .connection_places import MAX_CLIENTS, ConnectionPlaces
 from .embedded_stop import EmbeddedStop
-from .event_log import EventLog
+from .event_log import LINES, EventLog
 from .handlers import Handlers, ServiceFacts
 from .held_requests import HeldRequests
 from .listener import Listener
@@ -65,6 +66,7 @@ class Service:
         self.run = run_files.new_run_file(name, self.path, kind)
         self.max_clients = max_clients
         self.events = EventLog()
+        self.lines = EventLog(least=logging.INFO, count=LINES)
         self._on_restart = on_restart
         self._on_stop = (
             on_stop
@@ -96,7 +98,7 @@ class Service:
         self._listener = Listener(
             self._claim.listener, serve=self._begin_connection, report=self._report_error, make_room=self._make_room
         )
-        self._unsubscribe = self.supervisor.on_event(self.events.take)
+        self._unsubscribe = self.supervisor.on_event(self._take)
         self._leave_inspection = self.supervisor.inspection.add_service(self.client_rows)
         self._thread = threading.Thread(target=self._run, name="dspex-control", daemon=True)
         try:
@@ -160,6 +162,10 @@ class Service:
         if self.run.kind == "embedded" and self._claim is not None:
             self._claim.close()
             self._claim = None
+
+    def _take(self, event: Event) -> None:
+        self.events.take(event)
+        self.lines.take(event)
 
     # -- the loop's thread --
 
@@ -229,6 +235,7 @@ class Service:
                 client,
                 self.supervisor,
                 self.events,
+                lines=self.lines,
                 facts=self._facts,
                 on_stop=self._on_stop,
                 on_restart=self._on_restart,

@@ -303,7 +303,7 @@ class Supervisor:
     def stacks(self, worker: str | int) -> WorkerStacks:
         """Return the Python stacks of a worker ("dspy/0", or its pid): also of one that hangs, or holds the GIL in C.
 
-        Blocks for two seconds at most.
+        Blocks for three seconds at most.
 
         Raises:
             UnknownName: there is no such worker.

@@ -75,8 +75,10 @@ class WorkerOutput:
 
     def _say(self, worker: Worker, call: int, level: int, logger: str, text: str, size: int) -> None:
         source = inert_line(redact(logger[:_LOGGER_MOST]))  # a logger's name is the worker's word as much as its text
-        facts = {"call": call, "level": level, "logger": source, "text": inert(redact(text)), "pid": worker.pid}
-        self._report(worker, size, facts)
+        running = worker.calls.get(call)
+        session = inert_line(redact(running.session_name)) if running is not None else ""
+        facts = {"call": call, "session": session, "level": level, "logger": source, "text": inert(redact(text))}
+        self._report(worker, size, {**facts, "pid": worker.pid})
 
     def _note_dropped(self, worker: Worker) -> None:
         self._dropping[worker.generation] = worker

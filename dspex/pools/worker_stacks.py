@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 from time import sleep
 from typing import TYPE_CHECKING, TypedDict
+
+from dspex_worker import stack_dump
+from dspex_worker.wire import messages
+from dspex_worker.wire.messages import Kind
 
 from ..errors import UnknownName
 from ..lm.redaction import redact
 from ..terminal_text import inert
+from .call import next_id
 from .processes.stack_request import StackRequest
 
 if TYPE_CHECKING:
@@ -61,7 +68,7 @@ class StackLook:
         }
 
     def wait(self) -> WorkerStacks:
-        """Wait until it is done; blocks for `PATIENCE` at most."""
+        """Wait until it is done; blocks for three seconds at most."""
         while not self.is_done:
             sleep(LOOK)
         return self.row()
@@ -71,16 +78,22 @@ class StackLook:
         descriptor = worker.greeting.get("stacks")
         if not worker.pid or not isinstance(descriptor, int) or descriptor < 0:
             raise OSError(0, "it is only starting, or this system has no files in memory")
-        request = StackRequest(worker.pid, descriptor)
-        with self._dispatcher.lock:  # whoever takes it out of the pool closes its pidfd afterwards
-            running = worker.stack_request
-            if running is not None and not running.is_done:
+        number, is_open = next_id(), worker.message_order.is_open
+        with self._dispatcher.lock:
+            if (running := worker.stack_request) is not None and not running.is_done:
                 return running
-            if worker.pidfd is None or self._dispatcher.workers.get(worker.generation) is not worker:
-                raise OSError(0, "it has ended")
-            request.send(worker.pidfd)
+            request = StackRequest(worker.pid, descriptor, number=number, asks=is_open, signal=self._send_signal)
             worker.stack_request = request
+        if is_open:
+            self._dispatcher.post(worker, messages.write(Kind.STACKS, number))
         return request
+
+    def _send_signal(self) -> None:
+        worker = self._worker
+        with self._dispatcher.lock:  # whoever takes it out of the pool closes its pidfd afterwards
+            if worker.pidfd is not None and self._dispatcher.workers.get(worker.generation) is worker:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(worker.pidfd, stack_dump.SIGNAL)
 
 
 def look_at(dispatcher: Dispatcher, worker: str | int) -> StackLook:

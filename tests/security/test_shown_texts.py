@@ -56,7 +56,9 @@ def test_a_loggers_name_is_a_workers_word_too(text: str, caplog: pytest.LogCaptu
     told: list[dict[str, Any]] = []
     output = WorkerOutput.__new__(WorkerOutput)
     output._report = lambda worker, size, facts: told.append(facts)
-    worker: Any = SimpleNamespace(stderr=SimpleNamespace(add=lambda data: None), log_limit=OutputLimit(), pid=1)
+    worker: Any = SimpleNamespace(
+        stderr=SimpleNamespace(add=lambda data: None), log_limit=OutputLimit(), pid=1, calls={}
+    )
     output.logged(worker, 0, 50, text, f"said {text}", 10)
     with caplog.at_level("DEBUG", "dspex"):
         write_log(Event(Name.WORKER_LOGGED, {"pool": "f", "worker": "f/0", **told[0]}))

@@ -55,6 +55,7 @@ class Runtime:
         concurrency: int,
         output: OutputLog,
         teardown: Teardown,
+        stacks: int,
     ) -> None:
         """`private` are the descriptors that no child of this process may hold."""
         self.bridge = bridge
@@ -63,6 +64,7 @@ class Runtime:
         self.writer = writer
         self._output = output
         self._teardown = teardown
+        self._stacks = stacks
         self.callbacks = PendingCallbacks(writer)
         self._reader = reader
         self._private = private
@@ -176,6 +178,9 @@ class Runtime:
         if is_idle:
             self._teardown.begin()
 
+    def _on_stacks(self, message: Message) -> None:
+        stack_dump.write(self._stacks, message[1])
+
     def _on_unexpected(self, message: Message) -> None:
         raise Malformed(f"{Kind(message[0]).name} is not expected here")
 
@@ -190,6 +195,7 @@ class Runtime:
         Kind.DROP: _on_drop_session,
         Kind.RESTORE: _on_restore,
         Kind.STOP: _on_stop,
+        Kind.STACKS: _on_stacks,
         Kind.HELLO: _on_unexpected,
         Kind.READY: _on_unexpected,
         Kind.PONG: _on_unexpected,

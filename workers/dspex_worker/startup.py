@@ -135,6 +135,7 @@ def run_worker(lifeline_end: int, bridge: Bridge | None = None) -> NoReturn:
         concurrency=settings["concurrency"],
         output=output,
         teardown=Teardown(bridge, settings, output),
+        stacks=stacks,
     ).serve()
 
 

@@ -1,56 +1,59 @@
 """Ask a worker for its Python stacks, and read them. Any thread; it waits for nothing by itself.
 
-The worker's handler (`dspex_worker.stack_dump`) answers without the GIL, into a file in memory that is opened here
-through /proc. Nothing marks the answer's end, so the kernel is asked whether the handler still runs: while it does, its
-thread blocks the signal.
+The answer comes into a file in memory that is opened here through /proc. A worker that works answers a message, and
+marks the end. One that has not done so is sent a signal (`dspex_worker.stack_dump`): its handler answers without the
+GIL, and the kernel is asked whether it still runs, for its thread blocks the signal meanwhile.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 
 from dspex_worker import stack_dump
 
-PATIENCE = 2.0  # seconds that a worker has to answer
+ANSWERS = 2.0  # seconds that a worker has to answer the message: with many busy threads the GIL comes round slowly
+PATIENCE = 1.0  # seconds that it has to answer the signal after that
 SETTLED = 0.1  # seconds without more, where the kernel does not say whether the handler runs
 STACKS_MOST = 256 * 1024  # bytes that are read
 
 
 class StackRequest:
-    """One look at a worker's stacks: `send`, then `look` again and again until that is True."""
+    """One look at a worker's stacks, which begins when it is made: `look` again and again until that is True."""
 
-    def __init__(self, pid: int, descriptor: int) -> None:
-        """Open the worker's file.
+    def __init__(self, pid: int, descriptor: int, *, number: int, asks: bool, signal: Callable[[], None]) -> None:
+        """Open the worker's file. `signal` sends the signal; without `asks` nobody reads messages there yet.
 
         Raises:
-            OSError: it cannot be opened, or does not listen; `strerror` says why.
+            OSError: it cannot be opened; `strerror` says why.
         """
         self._file = -1
         self._lock = threading.Lock()  # several may look at once
         self._pid = pid
-        self._due = monotonic() + PATIENCE
+        self._end = stack_dump.end(number)
+        self._signal = signal
+        self._signal_at = monotonic() + (ANSWERS if asks else 0.0)
+        self._due = self._signal_at + PATIENCE
+        self._is_signaled = False
+        self._before: set[str] | None = None  # the threads that blocked the signal before it was sent
         self._size = 0
-        self._grown_at = monotonic()
-        self._file = _open(pid, descriptor)
+        self._grown_at = 0.0
         self.is_done = False
         self.text = ""
         self.problem = ""
-        self._before = _blocking(pid)
-
-    def send(self, pidfd: int) -> None:
-        """Send the signal."""
+        self._file = _open(pid, descriptor)
         os.ftruncate(self._file, 0)
-        signal.pidfd_send_signal(pidfd, stack_dump.SIGNAL)
 
     def look(self) -> bool:
-        """Return whether it is over: `text` has what came, and `problem` says why nothing did."""
+        """Return whether it is over: `text` has what came, and `problem` says what is wrong with that."""
         with self._lock:
-            return self.is_done or self._look()
+            if not self.is_done:
+                self._look(monotonic())
+            return self.is_done
 
     def close(self) -> None:
         """Close the file; may be called twice."""
@@ -60,26 +63,41 @@ class StackRequest:
 
     # ================================================================================================================
 
-    def _look(self) -> bool:
-        now, size = monotonic(), os.fstat(self._file).st_size
-        if size > self._size:
+    def _look(self, now: float) -> None:
+        size = os.fstat(self._file).st_size
+        if size != self._size:
             self._size, self._grown_at = size, now
-        if (size and self._has_ended(now)) or now >= self._due:
-            self._end()
-        return self.is_done
+        stacks = size - len(self._end)
+        if stacks >= 0 and os.pread(self._file, len(self._end), stacks) == self._end:
+            self._finish(stacks)
+        elif now >= self._due or (self._is_signaled and size and self._has_ended(now)):
+            self._finish(size)
+        elif now >= self._signal_at and not self._is_signaled:
+            self._send_signal()
+
+    def _send_signal(self) -> None:
+        if not _has_signal(Path(f"/proc/{self._pid}/status"), "SigCgt"):  # it would end the process
+            self.problem = "it does not answer, and its code has taken the signal's handler away"
+            self._finish(0)
+            return
+        self._is_signaled = True
+        self._before = _blocking(self._pid)
+        os.ftruncate(self._file, 0)
+        self._signal()
 
     def _has_ended(self, now: float) -> bool:
-        if self._before is None or _is_pending(self._pid):
+        if self._before is None or _has_signal(Path(f"/proc/{self._pid}/status"), "ShdPnd"):
             return now - self._grown_at >= SETTLED
         return not (_blocking(self._pid) or set()) - self._before
 
-    def _end(self) -> None:
-        data = os.pread(self._file, STACKS_MOST, 0)
+    def _finish(self, size: int) -> None:
+        data = os.pread(self._file, min(size, STACKS_MOST), 0) if size > 0 else b""
         self.text = data.decode("utf-8", "replace")
         if not data:
-            self.problem = f"it did not answer within {PATIENCE:g} s: {_kernel_says(self._pid)}"
-        elif self._size > STACKS_MOST:
-            self.problem = f"these are the first {STACKS_MOST:,} of {self._size:,} bytes"
+            after = f"it did not answer within {ANSWERS + PATIENCE:g} s"
+            self.problem = f"{self.problem or after}: {_kernel_says(self._pid)}"
+        elif size > STACKS_MOST:
+            self.problem = f"these are the first {STACKS_MOST:,} of {size:,} bytes"
         os.ftruncate(self._file, 0)
         self.is_done = True
         self.close()
@@ -90,8 +108,6 @@ class StackRequest:
 
 def _open(pid: int, descriptor: int) -> int:
     """Return the worker's file, opened here; anything else under that number is refused."""
-    if not _status_bit(Path(f"/proc/{pid}/status"), "SigCgt"):  # the signal would end it
-        raise OSError(0, "its code has taken the signal's handler away, or it does not listen yet")
     opened = os.open(f"/proc/{pid}/fd/{descriptor}", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     if not str(Path(f"/proc/self/fd/{opened}").readlink()).startswith(f"/memfd:{stack_dump.FILE}"):
         os.close(opened)
@@ -104,25 +120,19 @@ def _blocking(pid: int) -> set[str] | None:
     found = set()
     try:
         for thread in Path(f"/proc/{pid}/task").iterdir():
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
-                if _status_bit(thread / "status", "SigBlk"):
-                    found.add(thread.name)
+            if _has_signal(thread / "status", "SigBlk"):
+                found.add(thread.name)
     except OSError:
         return None
     return found
 
 
-def _is_pending(pid: int) -> bool:
+def _has_signal(status: Path, name: str) -> bool:
+    """Return whether a set of signals in a status file holds ours; False where it has ended."""
     with contextlib.suppress(OSError):
-        return _status_bit(Path(f"/proc/{pid}/status"), "ShdPnd")
-    return False
-
-
-def _status_bit(path: Path, name: str) -> bool:
-    """Return whether a set of signals in a status file holds ours."""
-    for line in path.read_text().splitlines():
-        if line.startswith(f"{name}:"):
-            return bool(int(line.partition(":")[2], 16) >> (stack_dump.SIGNAL - 1) & 1)
+        for line in status.read_text().splitlines():
+            if line.startswith(f"{name}:"):
+                return bool(int(line.partition(":")[2], 16) >> (stack_dump.SIGNAL - 1) & 1)
     return False
 
 

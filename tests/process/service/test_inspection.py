@@ -48,7 +48,9 @@ class Made:
 
 @pytest.fixture(scope="module")
 def sup() -> Iterator[dspex.Supervisor]:
-    pool = dspex.PoolConfig("stuck", bridge=str(BRIDGE), size=1, concurrency=1, queue_limit=2, cancel_grace=0.2)
+    pool = dspex.PoolConfig(
+        "stuck", bridge=str(BRIDGE), size=1, concurrency=1, queue_limit=2, cancel_grace=0.2, restart_budget=(1000, 1.0)
+    )
     with dspex.Supervisor(pools=[pool]) as running:
         yield running.wait_ready()
 
@@ -91,7 +93,7 @@ def test_a_full_pool_whose_worker_hangs_is_seen_and_freed(
     made.call(command, {"secret": SECRET})
     eventually(lambda: any(row["phase"] == "running" for row in sup.calls()), what="it runs")
     made.call("nap", {"secret": SECRET})
-    made.call("run", {"spec": {"module": "shop.programs:Answer", "state": SECRET}}, session="chat")
+    made.call("run", {"spec": {"module": "shop.programs:Answer", "state": SECRET}}, session=f"chat-{command}")
     eventually(lambda: len(operator.calls()) == 3, what="two wait")
 
     running, *queued = operator.calls("stuck")
@@ -100,7 +102,7 @@ def test_a_full_pool_whose_worker_hangs_is_seen_and_freed(
         ("nap", "queued", "", ""),
         ("run", "queued", "shop.programs:Answer", ""),
     ]
-    assert {row["session"] for row in queued} == {"", "chat"}
+    assert {row["session"] for row in queued} == {"", f"chat-{command}"}
     assert SECRET not in repr(operator.calls())
     assert 0 < running["deadline_s"] <= 120 and running["age_s"] > 0
 
@@ -184,7 +186,7 @@ def test_a_worker_that_cannot_answer_is_described_by_the_kernel(sup: dspex.Super
         assert seen["stacks"] == "" and "state T (stopped)" in seen["problem"]
     finally:
         os.kill(pid, signal.SIGCONT)
-    eventually(lambda: "in read" in sup.stacks(pid)["stacks"], what="it answers")
+    eventually(lambda: "in _lead" in sup.stacks(pid)["stacks"], what="it answers")
 
 
 def test_many_looks_at_once_share_one_answer(sup: dspex.Supervisor, made: Made) -> None:

@@ -210,8 +210,8 @@ def _other_protocol(tmp_path: Path) -> Path:
     shutil.copytree(source, package, ignore=shutil.ignore_patterns("__pycache__", "programs"))
     messages = package / "wire" / "messages.py"
     text = messages.read_text()
-    assert "PROTOCOL: Final = (1, 0)" in text
-    messages.write_text(text.replace("PROTOCOL: Final = (1, 0)", "PROTOCOL: Final = (2, 0)"))
+    assert "PROTOCOL: Final = (1, 1)" in text
+    messages.write_text(text.replace("PROTOCOL: Final = (1, 1)", "PROTOCOL: Final = (2, 0)"))
     return tmp_path
 
 

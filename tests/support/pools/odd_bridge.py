@@ -30,9 +30,9 @@ def choose_greeting(settings: Settings) -> None:
     plain = startup._facts
     more, share = settings["options"].get("facts", {}), settings["options"].get("odd", 0.0)
 
-    def facts(hold: Any) -> dict[str, Any]:
+    def facts(hold: Any, stacks: Any) -> dict[str, Any]:
         random = Random(os.getpid())
-        given = {**plain(hold), **more}
+        given = {**plain(hold, stacks), **more}
         if random.random() < share:
             given[random.choice(list(given))] = odd_value(random)
         return given
@@ -214,6 +214,7 @@ def _examples(call: int) -> list[list[Any]]:
         [int(Kind.DROP), "session"],
         [int(Kind.RESTORE), 2_000_010, "session", {}],
         [int(Kind.STOP)],
+        [int(Kind.STACKS), 7],
     ]
 
 

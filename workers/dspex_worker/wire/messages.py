@@ -17,7 +17,7 @@ from .framing import FRAME_LIMIT, HEADER, frame
 
 MAGIC: Final = "dspex"
 PACKED_FROM: Final = 4 * 1024  # bytes of a message whose value is cheaper to find in it (3 us) than to encode anew
-PROTOCOL: Final = (1, 0)  # a different major cannot talk; a different minor knows more kinds or notes
+PROTOCOL: Final = (1, 1)  # a different major cannot talk; a different minor knows more kinds or notes
 
 Message = list[Any]
 Json = dict[str, Any]
@@ -42,6 +42,7 @@ class Kind(IntEnum):
     DROP = 14  # [session]: drop its state
     RESTORE = 15  # [id, session, mapping]: take this state, answered by a RESULT
     STOP = 16  # []: finish what runs, then exit
+    STACKS = 17  # [n]: write the stacks of all threads into the file that HELLO named
 
 
 _ANY: Final = None
@@ -63,6 +64,7 @@ _SHAPES: Final[dict[Kind, tuple[object, ...]]] = {
     Kind.DROP: (str,),
     Kind.RESTORE: (int, str, dict),
     Kind.STOP: (),
+    Kind.STACKS: (int,),
 }
 _CHECKS: Final = {  # kind: (how many elements, which of them must have which type, has notes)
     int(kind): (

@@ -63,6 +63,7 @@ BAD: list[Message] = [
     [int(Kind.DROP), "session"],
     [int(Kind.RESTORE), 1, "session", {}],
     [int(Kind.STOP)],
+    [int(Kind.STACKS), 7],
 ]
 
 
