@@ -55,7 +55,7 @@ def session(width: int) -> str:
 
 
 def _environment(run: Path, width: int) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("DSPEX_")}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("DSPEX_") and name != "LINES"}
     return {**kept, "DSPEX_RUNTIME_DIR": str(run), "COLUMNS": str(width), "NO_COLOR": "1", "DSPEX_DSPY_SIZE": "1"}
 
 

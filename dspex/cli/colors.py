@@ -55,9 +55,12 @@ def is_terminal(stream: TextIO | None = None) -> bool:
 
 def line_width() -> int | None:
     """Return how many columns a line may have: $COLUMNS, else those of the terminal; None for a file or a pipe."""
-    if (said := os.environ.get("COLUMNS", "")).isdecimal() and int(said):
-        return max(20, int(said))
-    return max(20, shutil.get_terminal_size().columns) if is_terminal() else None
+    if is_terminal():
+        return max(20, shutil.get_terminal_size().columns)
+    said = os.environ.get("COLUMNS", "")
+    # A Python process that has readline gives both variables to the programs that it runs: nobody has asked for them.
+    is_asked = said.isdecimal() and int(said) > 0 and "LINES" not in os.environ
+    return max(20, int(said)) if is_asked else None
 
 
 def painted(text: str, style: str | None = None) -> str:

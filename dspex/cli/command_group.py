@@ -95,9 +95,19 @@ def _show_version(context: click.Context, option: click.Parameter, value: bool) 
         context.exit()
 
 
+HELP = """Pools of DSPy workers, as a service.
+
+\b
+The first three steps:
+  dspex init                                 # writes dspex.toml
+  dspex start --config dspex.toml --daemon   # returns once it serves
+  dspex call dspy                            # what its workers can do
+
+`dspex COMMAND --help` tells more of a command."""
+
 root = RootGroup(
     "dspex",
-    help="Pools of DSPy workers, as a service.",
+    help=HELP,
     params=[
         CommonOption(["--name"], metavar="NAME", help="The supervisor's name (default: default)."),
         CommonOption(["--socket"], metavar="PATH", help="Its control socket, instead of a name."),

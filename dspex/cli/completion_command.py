@@ -19,13 +19,13 @@ VARIABLE = "_DSPEX_COMPLETE"
 @click.argument("shell", type=click.Choice(list(SHELLS)), help="The shell.")
 def completion(shell: str, as_json: bool) -> None:
     """Print it, with the line that loads it for good."""
-    from click.shell_completion import get_completion_class
+    from click.shell_completion import ShellComplete, get_completion_class
 
     from .command_group import root
 
     made = get_completion_class(shell)
     assert made is not None
-    script = click.shell_completion.ShellComplete.source(made(root, {}, "dspex", VARIABLE))  # asks no shell its version
+    script = ShellComplete.source(made(root, {}, "dspex", VARIABLE))  # asks no shell its version
     file, line = SHELLS[shell]
     if as_json:
         print_json({"shell": shell, "file": file, "line": line, "script": script})

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..control import run_files
+from ..control import run_files, run_folders
 from ..control.command_client import DirectClient
 from ..control.process_identity import Life
 from ..errors import DspexError
@@ -38,27 +36,11 @@ class FoundSupervisor:
 
 def found_supervisors() -> Iterator[FoundSupervisor]:
     """Yield them, by run folder and name."""
-    for folder in run_folders():
+    for folder in run_folders.known_directories():
         for path in sorted(folder.glob("*.json")):
             socket = path.with_suffix(".sock")
             if (run := run_files.read(socket)) is not None:
                 yield _found(socket, run)
-
-
-def run_folders() -> list[Path]:
-    """Return the run folders that there are, of all places where this user's may be: this one's first."""
-    places = [os.environ.get(run_files.DIRECTORY_VARIABLE)]
-    if base := os.environ.get("XDG_RUNTIME_DIR"):
-        places.append(f"{base}/dspex")
-    places += [f"/run/user/{os.getuid()}/dspex", f"{tempfile.gettempdir()}/dspex-{os.getuid()}"]
-    return [path for path in dict.fromkeys(Path(place) for place in places if place) if _is_own(path)]
-
-
-def _is_own(folder: Path) -> bool:
-    try:
-        return folder.is_dir() and folder.stat().st_uid == os.getuid() and os.access(folder, os.R_OK | os.X_OK)
-    except OSError:
-        return False
 
 
 def _found(socket: Path, run: run_files.RunFile) -> FoundSupervisor:

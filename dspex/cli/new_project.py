@@ -49,5 +49,5 @@ def write_project(files: dict[str, str], name: str, folder: Path, *, force: bool
 
 
 def _text(template: str, name: str) -> str:
-    source = importlib.resources.files(__package__) / "new_files" / f"{template}.txt"
+    source = importlib.resources.files("dspex.cli") / "new_files" / f"{template}.txt"
     return Template(source.read_text(encoding="utf-8")).substitute(name=name)

@@ -36,6 +36,7 @@ def measured_size(bridge: str = "dspy") -> PoolSize | None:
     with Supervisor(pools=[PoolConfig("measured", bridge=bridge, size=2)]) as supervisor:
         supervisor.wait_ready()
         deadline = time.monotonic() + PATIENCE
+        stats, workers = supervisor.stats()["measured"], list[int]()
         while time.monotonic() < deadline:
             stats = supervisor.stats()["measured"]
             workers = [row["pid"] for row in stats["workers"] if row["phase"] == "ready"]

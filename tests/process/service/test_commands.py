@@ -166,7 +166,7 @@ def test_debug_raises_the_error_itself(service: Service) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["nonsense"], ["call", "faults"], ["resize", "faults", "many"], ["stop", "--grace", "soon"]]
+    "words", [[], ["nonsense"], ["call"], ["resize", "faults", "many"], ["stop", "--grace", "soon"]]
 )
 def test_wrong_usage_is_2(words: list[str], capsys: Out) -> None:
     """unit"""

@@ -20,7 +20,7 @@ ROW = ("dspy/0", "ready", "1,234", "-")
 
 @pytest.fixture(autouse=True)
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("COLUMNS", "NO_COLOR", "FORCE_COLOR"):
+    for name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -38,6 +38,13 @@ def test_a_row_that_is_too_wide_becomes_lines(monkeypatch: pytest.MonkeyPatch) -
     assert table(HEADS, [ROW], indent=1) == " dspy/0  phase ready\n   answered 1,234\n   what it does -"
 
 
+def test_a_width_that_readline_left_behind_is_nobodys_wish(monkeypatch: pytest.MonkeyPatch) -> None:
+    """unit: it sets both variables for whatever a Python process runs"""
+    monkeypatch.setenv("COLUMNS", "30")
+    monkeypatch.setenv("LINES", "24")
+    assert len(table(HEADS, [ROW]).splitlines()) == 2
+
+
 words = st.text(st.characters(codec="ascii", categories=["Lu", "Ll", "Nd"]), min_size=1, max_size=12)
 lines = st.lists(st.tuples(words, words, words, st.lists(words, max_size=12).map(" ".join)), min_size=1, max_size=4)
 
@@ -47,6 +54,7 @@ def test_no_word_is_broken_and_no_line_too_wide(rows: list[tuple[str, ...]], wid
     """unit: whatever is in the cells, and however narrow it is"""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COLUMNS", str(width))
+        patch.delenv("LINES", raising=False)
         text = table(HEADS, rows)
     assert max(map(len, text.splitlines())) <= width
     shown = text.split()
