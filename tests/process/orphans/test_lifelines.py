@@ -208,7 +208,7 @@ def test_an_idle_forkserver_sees_its_supervisors_end_though_its_socket_stays_ope
         )
         with parent:
             forkserver = int(parent.stdout.readline())
-            control.send(encode(["warm", {"start_method": "exec"}]))
+            control.send(encode(["warm", {"pool": "f", "start_method": "exec"}]))
             said = [decode(control.recv(4096))[0] for _ in range(2)]
             parent.kill()
         eventually(lambda: not is_alive(forkserver), what="the fork server has ended")

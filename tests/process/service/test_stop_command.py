@@ -18,7 +18,7 @@ import pytest
 
 from dspex import errors
 from dspex.cli import main
-from dspex.control import Client, dial, peer_credentials, process_identity, run_files, warm_stop
+from dspex.control import Client, dial, process_identity, run_files, warm_stop
 from dspex.control.command_client import DirectClient
 from dspex.control.warm_stop import StopRequest
 from tests.support.service import Caller, Live, Starter, is_gone
@@ -267,8 +267,8 @@ def test_a_frozen_service_in_another_namespace_is_not_said_to_be_gone(
 ) -> None:
     """process: it lives and does not answer; its number means another process here, and that is not touched"""
     one = contained()
-    with Client(one.socket) as client:
-        pid, _ = peer_credentials.credentials(client._link.connection._sock)
+    with DirectClient(one.socket) as client:
+        pid = client.peer_pid
     assert pid > 1
     freeze(pid)
     try:
