@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
+from dspex_worker.wire import FRAME_LIMIT
+
 from .errors import DspexError, SettingsError, UnknownName
 from .setting_values import GIB, UNSHOWN, Affinity, LMPolicy, StartMethod, setting_value
 from .settings_exposure import warn_if_exposed
@@ -50,6 +52,7 @@ class PoolSettings(TypedDict, total=False):
     python: str | os.PathLike[str]
     start_method: StartMethod
     memory_cap: Size | None
+    frame_limit: Size
     affinity: Affinity
     queue_limit: int
     call_timeout: Span
@@ -95,6 +98,9 @@ class PoolConfig:
         "fork", "start", "fork: from a warm fork server; exec: a fresh interpreter each", makes=True
     )
     memory_cap: int | None = _setting(None, "size", "hard cap for a worker and its children", mipro=2 * GIB, makes=True)
+    frame_limit: int = _setting(
+        FRAME_LIMIT, "frame", "the largest message to or from a worker, 1 MiB to 1 GiB", makes=True
+    )
     affinity: Affinity = _setting("strict_queue", "affinity", "what a session's calls do when their worker is busy")
     queue_limit: int = _setting(1000, "count", "queued calls; one more is PoolSaturated", mipro=100)
     call_timeout: float = _setting(120.0, "span", "a call's deadline, queue wait included", mipro=3600.0)

@@ -130,7 +130,10 @@ class FrameTooLarge(UsageError, ValueError):
         self.limit = limit
         self.actual = actual
         who = "The arguments of the call" if side == "parent" else "The worker's result"
-        super().__init__(f"{who} need {actual:,} {what}; the limit is {limit:,}. Send less, or pass a path to a file.")
+        remedy = "Send less, or pass a path to a file."
+        if what == "bytes":
+            remedy = "Send less, pass a path to a file, or give the pool a larger frame_limit."
+        super().__init__(f"{who} need {actual:,} {what}; the limit is {limit:,}. {remedy}")
 
 
 class ForkedSupervisor(UsageError, RuntimeError):

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
-from dspex_worker.wire import encode
+from dspex_worker.wire import FRAME_LEAST, FRAME_MOST, encode
 
 from .errors import SettingsError
 from .unshown_values import plain
@@ -86,6 +86,13 @@ def _size(value: Any) -> int | None:
     if number < 1:
         raise ValueError("it must be at least 1 byte")
     return int(number)
+
+
+def _frame(value: Any) -> int:
+    size = _size(value)
+    if size is None or not FRAME_LEAST <= size <= FRAME_MOST:
+        raise ValueError(f"it must be {FRAME_LEAST // MIB} MiB to {FRAME_MOST // MIB} MiB")
+    return size
 
 
 def _with_unit(value: Any, units: Mapping[str, float], expected: str) -> float:
@@ -194,6 +201,7 @@ _READERS: dict[str, Any] = {
     "limit": _count,
     "text": _text,
     "size": _size,
+    "frame": _frame,
     "span": _required(_span),
     "age": _age,
     "start": _choice(*get_args(StartMethod)),

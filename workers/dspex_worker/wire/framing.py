@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from .codec import Malformed, OverLimit
 
-FRAME_LIMIT = 16 * 1024 * 1024
+FRAME_LIMIT = 16 * 1024 * 1024  # bytes, unless a pool's `frame_limit` says otherwise
+FRAME_LEAST = 1024 * 1024
+FRAME_MOST = 1024 * 1024 * 1024
 _LENGTH = struct.Struct(">I")
 HEADER = _LENGTH.size
 
@@ -18,9 +20,19 @@ def frame(body: bytes, limit: int = FRAME_LIMIT) -> bytes:
     Raises:
         OverLimit: it is longer than `limit` bytes; the sender must not write it.
     """
-    if len(body) > limit:
-        raise OverLimit("bytes", limit, len(body))
-    return _LENGTH.pack(len(body)) + body
+    return framed((body,), limit)
+
+
+def framed(parts: Sequence[bytes | memoryview], limit: int = FRAME_LIMIT) -> bytes:
+    """Return a body that is given in parts, with its length in front: copied once, for it may be large.
+
+    Raises:
+        OverLimit: it is longer than `limit` bytes; the sender must not write it.
+    """
+    length = sum(map(len, parts))
+    if length > limit:
+        raise OverLimit("bytes", limit, length)
+    return b"".join((_LENGTH.pack(length), *parts))
 
 
 class FrameBuffer:
@@ -30,11 +42,11 @@ class FrameBuffer:
     soon as its four bytes are there.
     """
 
-    __slots__ = ("_data", "_limit")
+    __slots__ = ("_data", "limit")
 
     def __init__(self, limit: int = FRAME_LIMIT) -> None:
         self._data = bytearray()
-        self._limit = limit
+        self.limit = limit
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Add `data` and yield the body of each frame that is now whole.
@@ -50,8 +62,8 @@ class FrameBuffer:
         try:
             while len(buffer) - start >= HEADER:
                 (length,) = _LENGTH.unpack_from(buffer, start)
-                if not 0 < length <= self._limit:
-                    raise Malformed(f"a frame of {length:,} bytes was announced; the limit is {self._limit:,}")
+                if not 0 < length <= self.limit:
+                    raise Malformed(f"a frame of {length:,} bytes was announced; the limit is {self.limit:,}")
                 end = start + HEADER + length
                 if len(buffer) < end:
                     break
