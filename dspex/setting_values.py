@@ -12,6 +12,7 @@ from dspex_worker.wire import FRAME_LEAST, FRAME_MOST, encode
 
 from .errors import SettingsError
 from .unshown_values import plain
+from .virtualenvs import checked_requirements
 
 Affinity = Literal["hint", "strict_queue", "strict_fail_fast"]
 StartMethod = Literal["fork", "exec"]
@@ -36,7 +37,7 @@ def setting_value(key: str, kind: str, value: Any) -> Any:
     try:
         return _READERS[kind](value)
     except (TypeError, ValueError, OverflowError) as error:
-        given = "cannot be" if kind in UNSHOWN else f"is {value!r}"
+        given = "cannot be" if kind in UNSHOWN or kind == "requirements" else f"is {value!r}"
         raise SettingsError(f"{key} {given}: {error}.", key=key) from None
 
 
@@ -209,6 +210,7 @@ _READERS: dict[str, Any] = {
     "lms": _optional(_choice(*get_args(LMPolicy))),
     "budget": _budget,
     "names": _names,
+    "requirements": checked_requirements,
     "nice": _nice,
     "cpus": _optional(_cpus),
     "plain": _plain,

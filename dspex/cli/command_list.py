@@ -40,6 +40,7 @@ SECTIONS: dict[str, tuple[ListedCommand, ...]] = {
         ListedCommand("forgive", "end the quarantine of a call that killed its workers"),
     ),
     "This machine": (
+        ListedCommand("setup", "make the virtualenvs of pools that name their requirements"),
         ListedCommand("doctor", "check this machine and its settings, with a remedy for each fault"),
         ListedCommand("bench", "measure the call path on this machine, or what faults do"),
         ListedCommand("cache", "show or clear a cache file of language models' answers"),

@@ -29,3 +29,15 @@ def config_of(source: str | os.PathLike[str] | Config | None, pools: Sequence[Po
     if pools is not None:
         return Config(checked_pools(pools), {}, "arguments")
     return source if isinstance(source, Config) else load(source)
+
+
+def require_virtualenvs(pools: Sequence[PoolConfig], source: str = "defaults") -> None:
+    """Check that the virtualenvs of these pools were made; `source` is that of their settings.
+
+    Raises:
+        VirtualenvMissing: one was not.
+        SettingsError: others may write one.
+    """
+    for pool in pools:
+        if (virtualenv := pool.virtualenv) is not None:
+            virtualenv.require(pool.name, "" if source == "defaults" else source)

@@ -25,6 +25,7 @@ from .callback_handlers import CallbackHandlers
 from .caller import Caller, Cancel
 from .dispatcher import Dispatcher
 from .durable_sessions import SessionCopy
+from .given_config import require_virtualenvs
 from .inbox import Inbox
 from .ownership import Ownership
 from .pool_lifecycle import PoolLifecycle
@@ -190,6 +191,7 @@ class Pool:
         Raises:
             ValueError: the settings are another pool's.
             WorkerBootError: no worker can be made so; nothing has changed.
+            VirtualenvMissing: `dspex setup` has not made the virtualenv of its requirements; nothing has changed.
             PoolClosed: workers must be replaced, and the supervisor is not started, or stopped.
             TimeoutError: it took longer than `timeout` seconds; it goes on nevertheless.
         """
@@ -198,6 +200,7 @@ class Pool:
             raise ValueError(f"pool {self.name!r} cannot take the settings of pool {config.name!r}")
         if reload or not self.config.makes_same_workers(config):
             self._ownership.check_usable()
+            require_virtualenvs([config])
             self._recycler.renew(config, timeout)
         else:
             self._recycler.adopt(config)

@@ -29,7 +29,7 @@ from .call_rows import ROWS_MOST, CallRow
 from .call_verbs import CallKeywords, StreamKeywords
 from .callback_handlers import CallbackHandlers, Handler
 from .calling_client import LOCAL
-from .given_config import config_of
+from .given_config import config_of, require_virtualenvs
 from .inspection import ClientRow, Inspection
 from .ownership import Ownership, call_after_fork, call_at_exit
 from .pool import Pool
@@ -89,10 +89,12 @@ class Supervisor:
             PoolClosed: it was stopped: make a new one. Or the interpreter is exiting.
             ForkedSupervisor: it was started before this process was forked.
             StartRefused: this process is being started by a supervisor itself.
+            VirtualenvMissing: a pool has requirements, and `dspex setup` has not made its virtualenv.
         """
         ownership = self._ownership
         ownership.check_own_process()
         _check_not_being_started()
+        require_virtualenvs([pool.config for pool in self._pools.values()], self.config.source)
         with ownership.lock:
             if ownership.is_stopped:
                 raise PoolClosed("This supervisor was stopped; a stopped one does not start again: make a new one.")
