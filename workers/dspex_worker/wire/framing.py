@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 from .codec import Malformed, OverLimit
 
 FRAME_LIMIT = 16 * 1024 * 1024  # bytes, unless a pool's `frame_limit` says otherwise
 FRAME_LEAST = 1024 * 1024
 FRAME_MOST = 1024 * 1024 * 1024
+HANDED_OVER = 1024 * 1024  # bytes; a body beyond that is not copied
 _LENGTH = struct.Struct(">I")
 HEADER = _LENGTH.size
 
@@ -67,6 +69,9 @@ class FrameBuffer:
                 end = start + HEADER + length
                 if len(buffer) < end:
                     break
+                if not is_direct and not start and length > HANDED_OVER and len(buffer) == end:
+                    yield self._hand_over()
+                    return
                 body = data[start + HEADER : end] if is_direct else bytes(memoryview(buffer)[start + HEADER : end])
                 start = end
                 yield body
@@ -75,6 +80,12 @@ class FrameBuffer:
                 del self._data[:start]
             elif start < len(data):
                 self._data += memoryview(data)[start:]
+
+    def _hand_over(self) -> bytes:
+        """Return the body of the one frame that is there, without copying it: that costs 30 ms for 64 MB."""
+        body, self._data = self._data, bytearray()
+        del body[:HEADER]  # moves nothing
+        return cast("bytes", body)  # nobody changes it, nor asks for more than bytes can do in common with it
 
     def clear(self) -> None:
         """Drop what is there: nothing that follows will be read."""
