@@ -7,7 +7,7 @@ import json
 import time
 from pathlib import Path
 
-from benchmarks import calls, chaos, deaths, idle, metrics, modules, predict, queued, starts, streams
+from benchmarks import calls, chaos, deaths, idle, large, metrics, modules, predict, queued, starts, streams
 from benchmarks.report import machine, table
 
 SPEED = {
@@ -17,6 +17,7 @@ SPEED = {
     "starts": starts.run,
     "streams": streams.run,
     "metrics": metrics.run,
+    "large": large.run,
 }
 FAULTS = {"chaos": chaos.run, "deaths": deaths.run, "queue": queued.run, "idle": idle.run}
 BENCHES = SPEED | FAULTS

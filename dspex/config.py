@@ -17,10 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
+from dspex_worker.wire import FRAME_LIMIT
+
 from .errors import DspexError, SettingsError, UnknownName
 from .setting_values import GIB, UNSHOWN, Affinity, LMPolicy, StartMethod, setting_value
 from .settings_exposure import warn_if_exposed
 from .unshown_values import UnshownOptions, unshown, without_frames
+from .virtualenvs import Virtualenv
 
 SHIPPED_BRIDGES = ("dspy", "mipro", "faults")
 ENV_PREFIX = "DSPEX_"
@@ -48,8 +51,10 @@ class PoolSettings(TypedDict, total=False):
     concurrency: int
     bridge: str | os.PathLike[str]
     python: str | os.PathLike[str]
+    requirements: Sequence[str]
     start_method: StartMethod
     memory_cap: Size | None
+    frame_limit: Size
     affinity: Affinity
     queue_limit: int
     call_timeout: Span
@@ -91,10 +96,19 @@ class PoolConfig:
     python: str = _setting(
         sys.executable, "text", "the workers' interpreter; one of another virtualenv needs exec", makes=True
     )
+    requirements: tuple[str, ...] = _setting(
+        (),
+        "requirements",
+        "packages of a virtualenv of its own, which `dspex setup` makes with `python`; its workers use exec",
+        makes=True,
+    )
     start_method: StartMethod = _setting(
         "fork", "start", "fork: from a warm fork server; exec: a fresh interpreter each", makes=True
     )
     memory_cap: int | None = _setting(None, "size", "hard cap for a worker and its children", mipro=2 * GIB, makes=True)
+    frame_limit: int = _setting(
+        FRAME_LIMIT, "frame", "the largest message to or from a worker, 1 MiB to 1 GiB", makes=True
+    )
     affinity: Affinity = _setting("strict_queue", "affinity", "what a session's calls do when their worker is busy")
     queue_limit: int = _setting(1000, "count", "queued calls; one more is PoolSaturated", mipro=100)
     call_timeout: float = _setting(120.0, "span", "a call's deadline, queue wait included", mipro=3600.0)
@@ -155,12 +169,19 @@ class PoolConfig:
         heavy = settings.get("bridge", name) == "mipro"
         for key, f in known.items():
             value = settings[key] if key in settings else _default(f, heavy=heavy)
+            if key == "start_method" and self.requirements and key not in settings:
+                value = "exec"
             object.__setattr__(self, key, setting_value(f"pools.{name}.{key}", f.metadata["kind"], value))
         if heavy and "recycle_after_memory" not in settings and self.memory_cap is not None:
             object.__setattr__(self, "recycle_after_memory", self.memory_cap * 8 // 10)
 
     def _check(self) -> None:
         where = f"pools.{self.name}"
+        if self.start_method == "fork" and self.requirements:
+            raise SettingsError(
+                f"{where}.requirements mean another interpreter; they need start_method = 'exec'.",
+                key=f"{where}.start_method",
+            )
         if self.start_method == "fork" and self.python != sys.executable:
             raise SettingsError(
                 f"{where}.python is another interpreter ({self.python}); it needs start_method = 'exec'.",
@@ -185,9 +206,20 @@ class PoolConfig:
     @property
     def import_path(self) -> tuple[str, ...]:
         """Where workers look for modules beside their own: `path`, or the host's own path where there are `imports`."""
-        if self.path or not self.imports or self.python != sys.executable:
+        if self.path or not self.imports or self.interpreter != sys.executable:
             return self.path
         return tuple(entry or str(Path.cwd()) for entry in sys.path)
+
+    @property
+    def virtualenv(self) -> Virtualenv | None:
+        """The virtualenv that its requirements mean, be it there or not; None without requirements."""
+        return Virtualenv.of(self.requirements, self.python) if self.requirements else None
+
+    @property
+    def interpreter(self) -> str:
+        """The interpreter that its workers run with: that of its virtualenv, if it has requirements."""
+        virtualenv = self.virtualenv
+        return self.python if virtualenv is None else virtualenv.interpreter
 
     @property
     def bridge_path(self) -> Path:

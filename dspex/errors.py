@@ -54,6 +54,21 @@ class MissingDependency(SettingsError, ImportError):
         self.extra = extra
 
 
+class VirtualenvMissing(SettingsError):
+    """A pool has `requirements`, and its virtualenv was not made: `command` makes it; starting never installs."""
+
+    def __init__(self, pool: str, requirements: Sequence[str], *, path: str, source: str = "") -> None:
+        self.pool = pool
+        self.requirements = tuple(requirements)
+        self.path = path
+        self.command = f"dspex setup --config {source} {pool}" if source else f"dspex setup {pool}"
+        super().__init__(
+            f"The virtualenv of pool {pool!r} ({', '.join(requirements)}) is not there, or is made from something "
+            f"older. Run `{self.command}`, which makes it in {path}.",
+            key=f"pools.{pool}.requirements",
+        )
+
+
 # --- the calling code is wrong ------------------------------------------------------------------------------------
 
 
@@ -130,7 +145,10 @@ class FrameTooLarge(UsageError, ValueError):
         self.limit = limit
         self.actual = actual
         who = "The arguments of the call" if side == "parent" else "The worker's result"
-        super().__init__(f"{who} need {actual:,} {what}; the limit is {limit:,}. Send less, or pass a path to a file.")
+        remedy = "Send less, or pass a path to a file."
+        if what == "bytes":
+            remedy = "Send less, pass a path to a file, or give the pool a larger frame_limit."
+        super().__init__(f"{who} need {actual:,} {what}; the limit is {limit:,}. {remedy}")
 
 
 class ForkedSupervisor(UsageError, RuntimeError):

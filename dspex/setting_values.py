@@ -8,10 +8,11 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
-from dspex_worker.wire import encode
+from dspex_worker.wire import FRAME_LEAST, FRAME_MOST, encode
 
 from .errors import SettingsError
 from .unshown_values import plain
+from .virtualenvs import checked_requirements
 
 Affinity = Literal["hint", "strict_queue", "strict_fail_fast"]
 StartMethod = Literal["fork", "exec"]
@@ -36,7 +37,7 @@ def setting_value(key: str, kind: str, value: Any) -> Any:
     try:
         return _READERS[kind](value)
     except (TypeError, ValueError, OverflowError) as error:
-        given = "cannot be" if kind in UNSHOWN else f"is {value!r}"
+        given = "cannot be" if kind in UNSHOWN or kind == "requirements" else f"is {value!r}"
         raise SettingsError(f"{key} {given}: {error}.", key=key) from None
 
 
@@ -86,6 +87,13 @@ def _size(value: Any) -> int | None:
     if number < 1:
         raise ValueError("it must be at least 1 byte")
     return int(number)
+
+
+def _frame(value: Any) -> int:
+    size = _size(value)
+    if size is None or not FRAME_LEAST <= size <= FRAME_MOST:
+        raise ValueError(f"it must be {FRAME_LEAST // MIB} MiB to {FRAME_MOST // MIB} MiB")
+    return size
 
 
 def _with_unit(value: Any, units: Mapping[str, float], expected: str) -> float:
@@ -197,6 +205,7 @@ _READERS: dict[str, Any] = {
     "limit": _count,
     "text": _text,
     "size": _size,
+    "frame": _frame,
     "span": _required(_span),
     "age": _age,
     "start": _choice(*get_args(StartMethod)),
@@ -204,6 +213,7 @@ _READERS: dict[str, Any] = {
     "lms": _optional(_choice(*get_args(LMPolicy))),
     "budget": _budget,
     "names": _names,
+    "requirements": checked_requirements,
     "nice": _nice,
     "cpus": _optional(_cpus),
     "plain": _plain,

@@ -56,6 +56,7 @@ SECTIONS: dict[str, tuple[ListedCommand, ...]] = {
     ),
     "Settings and this machine": (
         ListedCommand("config", "check the settings, or show where each value comes from"),
+        ListedCommand("setup", "make the virtualenvs of pools that name their requirements"),
         ListedCommand("hardware", "show cores, memory and GPUs, and what a pool of which size would take"),
         ListedCommand("bench", "measure the call path on this machine, or what faults do"),
         ListedCommand("cache", "show or clear a cache file of language models' answers"),

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 
 from ..config import Config, load
-from ..errors import DspexError
+from ..errors import DspexError, VirtualenvMissing
 from .check_result import Check
 
 IMPORT_PATIENCE = 120.0  # seconds that DSPy's import may take on a cold disk
@@ -38,20 +38,29 @@ def check_settings(source: str | None) -> Iterator[Check]:
 def _interpreters(config: Config) -> Iterator[Check]:
     """A pool may name another virtualenv's interpreter: it must have the worker package."""
     for pool in config.pools:
-        if pool.python == sys.executable:
+        if (virtualenv := pool.virtualenv) is not None:
+            try:
+                virtualenv.require(pool.name, "" if config.source == "defaults" else config.source)
+            except VirtualenvMissing as error:
+                yield Check(f"virtualenv of pool {pool.name}", "fail", f"{error.path} is not there", error.command)
+                continue
+            except DspexError as error:
+                yield Check(f"virtualenv of pool {pool.name}", "fail", str(error), "Make it private.")
+                continue
+        if pool.interpreter == sys.executable:
             continue
-        command = [pool.python, "-c", "import dspex_worker, msgpack"]
+        command = [pool.interpreter, "-c", "import dspex_worker, msgpack"]
         name = f"interpreter of pool {pool.name}"
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=30.0, check=False)
         except (OSError, subprocess.TimeoutExpired) as error:
-            yield Check(name, "fail", f"{pool.python}: {error}", "Name an interpreter that exists.")
+            yield Check(name, "fail", f"{pool.interpreter}: {error}", "Name an interpreter that exists.")
             continue
         last = done.stderr.strip().rpartition("\n")[2]
         if done.returncode:
-            yield Check(name, "fail", f"{pool.python}: {last}", f"{pool.python} -m pip install dspex-worker")
+            yield Check(name, "fail", f"{pool.interpreter}: {last}", f"{pool.interpreter} -m pip install dspex-worker")
         else:
-            yield Check(name, "ok", pool.python)
+            yield Check(name, "ok", pool.interpreter)
 
 
 def check_fork_server() -> Check:

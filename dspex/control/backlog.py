@@ -14,7 +14,8 @@ CROWDED_PATIENCE = 0.25  # seconds that a client may read nothing while that is 
 
 
 BIG = 1024 * 1024  # bytes of an unfinished request beyond which it is a large one
-BIG_AT_ONCE = 8  # large requests that are read at a time
+BIG_AT_ONCE = 8  # large requests that are read at a time, or fewer:
+BIG_ROOM = 128 * 1024 * 1024  # bytes that those may have together
 
 
 class BacklogReader(Protocol):
@@ -69,8 +70,8 @@ class Backlog:
 class LargeRequests:
     """Limits how many large requests are read at once."""
 
-    def __init__(self) -> None:
-        self._turns = asyncio.Semaphore(BIG_AT_ONCE)
+    def __init__(self, frame_limit: int) -> None:
+        self._turns = asyncio.Semaphore(max(1, min(BIG_AT_ONCE, BIG_ROOM // frame_limit)))
         self._waiting = 0
 
     async def take_turn(self) -> None:

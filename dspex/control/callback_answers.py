@@ -87,6 +87,7 @@ class Asker:
 
     def __init__(self, connection: ClientConnection) -> None:
         self.connection = connection
+        self.frame_limit = connection.frame_limit
         self.callbacks: dict[int, Callback] = {}
 
     def unread_answers(self) -> int:

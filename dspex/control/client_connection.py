@@ -58,6 +58,8 @@ class ClientConnection:
         self.greeting = hello.greeting
         self._sock = hello.sock
         self._frames = hello.frames
+        self._limit = hello.limit
+        self.frame_limit = hello.limit - protocol.LIMIT_ENVELOPE  # of what goes on to a worker
         self._ids = itertools.count(1)
         self._requests: dict[int, ClientRequest] = {}
         self._lock = threading.Lock()
@@ -92,7 +94,7 @@ class ClientConnection:
         self.check_usable()
         request = ClientRequest(next(self._ids), what, call=call, on_chunk=on_chunk, on_end=on_end)
         meta = {} if credit is None else {"credit": credit}
-        frame = request_frame(Kind.CALL, request.id, verb, arguments, meta)
+        frame = request_frame(Kind.CALL, request.id, verb, arguments, meta, limit=self._limit)
         with self._lock:
             if self._out.broken:
                 raise self._gone()

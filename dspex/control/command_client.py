@@ -46,6 +46,7 @@ class DirectClient(OperatorClient):
         hello = dial(path, role=role)
         self.path = path
         self.greeting = hello.greeting
+        self._limit = hello.limit
         self.peer_pid = hello.pid
         self._timeouts = hello.greeting.get("timeouts", {})
         self._sock, self._frames = hello.sock, hello.frames
@@ -108,7 +109,7 @@ class DirectClient(OperatorClient):
     def _send(self, verb: str, fields: Fields, *, credit: int | None = None) -> int:
         id = next(self._ids)
         meta = {} if credit is None else {"credit": credit}
-        self._write(request_frame(Kind.CALL, id, verb, fields, meta), verb)
+        self._write(request_frame(Kind.CALL, id, verb, fields, meta, limit=self._limit), verb)
         return id
 
     def _write(self, frame: bytes, what: str) -> None:

@@ -36,6 +36,7 @@ class Hello:
     frames: FrameBuffer
     greeting: dict[str, Any]
     pid: int  # of the listener, as numbered here; 0 where its process cannot be seen
+    limit: int  # bytes of one frame
 
 
 def dial(path: Path, *, role: str, facts: Mapping[str, Any] | None = None) -> Hello:
@@ -54,20 +55,22 @@ def dial(path: Path, *, role: str, facts: Mapping[str, Any] | None = None) -> He
                 str(path), f"the listener is uid {uid}, not {os.getuid()}", remedy="Look who put a socket there."
             )
         frames = FrameBuffer(protocol.LIMIT)
-        return Hello(sock, frames, _greet(sock, frames, path, {**(facts or {}), "role": role}, deadline), pid)
+        greeting = _greet(sock, frames, path, {**(facts or {}), "role": role}, deadline)
+        frames.limit = limit = protocol.limit_in(greeting)
+        return Hello(sock, frames, greeting, pid, limit)
     except BaseException:  # also Ctrl-C: nobody else closes it
         sock.close()
         raise
 
 
-def request_frame(kind: Kind, *fields: object) -> bytes:
+def request_frame(kind: Kind, *fields: object, limit: int = protocol.LIMIT) -> bytes:
     """Return a request's frame.
 
     Raises:
         EncodeError, FrameTooLarge: the caller's arguments cannot be sent.
     """
     try:
-        return protocol.send(kind, *fields)
+        return protocol.send(kind, *fields, limit=limit)
     except Unencodable as error:
         _, is_argument, below = error.path.partition("['arguments']")  # the caller's own, within the message
         raise EncodeError(f"arguments{below}" if is_argument else error.path, error.type_name, error.reason) from None

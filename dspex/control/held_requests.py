@@ -27,12 +27,14 @@ class HeldRequests:
             ResourceExhausted: it holds too much, or all together do.
         """
         is_over = own + size > ONE_MOST or self._total + size > ALL_MOST
+        if size > ONE_MOST:  # legal, by the pools' frame limits: one at a time
+            is_over = own > 0 or self._total > ALL_MOST
         if is_over and own + size > ONE_LEAST:
             raise ResourceExhausted(
                 "bytes for requests that wait",
                 "another large one of this client",
-                remedy=f"The service holds {ONE_MOST // MIB} MiB of a client's, and {ALL_MOST // MIB} MiB in all: wait "
-                f"for answers, and read them, before more is sent.",
+                remedy=f"The service holds {ONE_MOST // MIB} MiB of a client's, or one larger, and {ALL_MOST // MIB} "
+                f"MiB in all: wait for answers, and read them, before more is sent.",
             )
         self._total += size
 

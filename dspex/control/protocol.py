@@ -14,9 +14,10 @@ docs/internals/control-protocol.md lists the verbs. Pure code.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
-from dspex_worker.wire import FRAME_LIMIT, Malformed, Packed
+from dspex_worker.wire import FRAME_LEAST, FRAME_LIMIT, FRAME_MOST, Malformed, Packed
 from dspex_worker.wire.messages import PACKED_FROM, Kind, Message, argument_in, read, write, write_answer
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "Role",
     "Verb",
     "hello",
+    "limit_in",
     "read",
     "read_request",
     "send",
@@ -39,7 +41,8 @@ __all__ = [
 
 MAGIC: Final = "dspex-control"
 VERSION: Final = (1, 2)  # a different major cannot talk; a different minor knows more verbs or facts
-LIMIT: Final = FRAME_LIMIT + 64 * 1024  # bytes: whatever fits a worker's frame fits here with its envelope
+LIMIT_ENVELOPE: Final = 64 * 1024  # bytes: whatever fits a worker's frame fits here with its envelope
+LIMIT: Final = FRAME_LIMIT + LIMIT_ENVELOPE  # until the service's HELLO has named another
 HELLO_LIMIT: Final = 64 * 1024  # bytes that a stranger may announce
 ENVELOPE: Final = 32  # containers and elements of a request beside its value: fewer than a worker's frame may have
 CREDIT: Final = 16  # chunks that a stream may be ahead of its consumer
@@ -94,13 +97,20 @@ CLIENTS_ONLY: Final = frozenset((
 ))  # fmt: skip
 
 
-def send(kind: Kind, *fields: object) -> bytes:
+def limit_in(greeting: Mapping[str, Any]) -> int:
+    """Return how many bytes a frame may have by the service's HELLO; an older service names none."""
+    named = greeting.get("frame_limit")
+    is_known = isinstance(named, int) and FRAME_LEAST <= named <= FRAME_MOST
+    return (int(named) if named is not None and is_known else FRAME_LIMIT) + LIMIT_ENVELOPE
+
+
+def send(kind: Kind, *fields: object, limit: int = LIMIT) -> bytes:
     """Return a message's frame.
 
     Raises:
         Unencodable, OverLimit: a field cannot be sent.
     """
-    return write(kind, *fields, limit=LIMIT)
+    return write(kind, *fields, limit=limit)
 
 
 def read_request(body: bytes) -> Message:
@@ -118,15 +128,15 @@ def read_request(body: bytes) -> Message:
     return message
 
 
-def send_value(kind: Kind, id: int, value: object, notes: dict[str, Any] | None = None) -> bytes:
+def send_value(kind: Kind, id: int, value: object, notes: dict[str, Any] | None = None, *, limit: int = LIMIT) -> bytes:
     """Return the frame of a RESULT, CHUNK or END; a packed value is passed on as it is. A CHUNK has no notes.
 
     Raises:
         Unencodable, OverLimit: the value cannot be sent.
     """
     if isinstance(value, Packed):
-        return write_answer(kind, id, value, notes, limit=LIMIT)
-    return send(kind, id, value) if kind == Kind.CHUNK else send(kind, id, value, notes)
+        return write_answer(kind, id, value, notes, limit=limit)
+    return send(kind, id, value, limit=limit) if kind == Kind.CHUNK else send(kind, id, value, notes, limit=limit)
 
 
 def hello(message: Message) -> dict[str, Any]:

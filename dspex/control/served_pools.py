@@ -14,7 +14,7 @@ def facts_of(pool: Pool) -> dict[str, Any]:
     config = pool.config
     return {
         "imports": list(config.imports),
-        "python": str(config.python),
+        "python": str(config.interpreter),
         "bridge": str(config.bridge),
         "concurrency": config.concurrency,
         "call_timeout": config.call_timeout,
@@ -32,6 +32,10 @@ class ServedPoolFacts:
     concurrency: int = 1
     call_timeout: float = 120.0  # seconds
     lms: str | None = None
+
+    @property
+    def interpreter(self) -> str:
+        return self.python
 
     @classmethod
     def of(cls, name: str, told: Mapping[str, Any]) -> ServedPoolFacts:

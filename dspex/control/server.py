@@ -72,8 +72,14 @@ class Service:
             on_stop
             or EmbeddedStop(supervisor, record_end=self.record_end, close=self.close, report=self._report_error).request
         )
+        frame_limit = max(supervisor.pool(pool).config.frame_limit for pool in supervisor.pools)
         self._resources = ServerResources(
-            ConnectionPlaces(max_clients), Backlog(), LargeRequests(), HeldRequests(), ThrottledEvents(supervisor.emit)
+            ConnectionPlaces(max_clients),
+            Backlog(),
+            LargeRequests(frame_limit),
+            HeldRequests(),
+            frame_limit,
+            ThrottledEvents(supervisor.emit),
         )
         self._tasks: set[asyncio.Task[None]] = set()
         self._counter = 0

@@ -61,6 +61,7 @@ class ServerConnection:
         self._writer = writer
         self._handlers = handlers
         self._resources = resources
+        self._limit = resources.frame_limit + protocol.LIMIT_ENVELOPE
         self._answers = ServerWriter(writer, client=client, backlog=resources.backlog, events=resources.events)
         self._callbacks = handlers.callbacks = ClientCallbacks(self._send)
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -144,6 +145,7 @@ class ServerConnection:
         greeting = self._handlers.begin(role, hello)
         if (displaced := self._resources.places.admit(self, role)) is not None:
             displaced.dismiss("another operator came, and this one was quiet longest")
+        greeting["frame_limit"] = self._resources.frame_limit
         await self._send(Kind.HELLO, protocol.MAGIC, *protocol.VERSION, greeting)
         return True
 
@@ -157,7 +159,7 @@ class ServerConnection:
         return None
 
     async def _read_forever(self) -> None:
-        self._frames = FrameBuffer(protocol.LIMIT)
+        self._frames = FrameBuffer(self._limit)
         loop = asyncio.get_running_loop()
         due: float | None = None  # when the frame that has begun must be whole
         while data := await self._read(due):
@@ -280,10 +282,10 @@ class ServerConnection:
             await self._send(Kind.ERROR, id, error_messages.describe(error), notes)
 
     async def _send(self, kind: Kind, *fields: object) -> None:
-        await self._answers.send(protocol.send(kind, *fields))
+        await self._answers.send(protocol.send(kind, *fields, limit=self._limit))
 
     async def _send_value(self, kind: Kind, id: int, value: object, notes: dict[str, Any] | None = None) -> None:
-        await self._answers.send(protocol.send_value(kind, id, value, notes))
+        await self._answers.send(protocol.send_value(kind, id, value, notes, limit=self._limit))
 
     async def _end(self) -> None:
         """Cancel what it asked for, drop its sessions, close its socket."""
@@ -305,4 +307,5 @@ class ServerResources:
     backlog: Backlog
     large_requests: LargeRequests
     held: HeldRequests
+    frame_limit: int  # bytes: the largest of its pools' when it began
     events: ThrottledEvents

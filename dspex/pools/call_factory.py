@@ -69,7 +69,9 @@ class CallFactory:
         if is_trusted:
             meta["trusted"] = True
         id = next_id()
-        frame, start, end = _encode(id, command, NOTHING if arguments is None else arguments, meta)
+        frame, start, end = _encode(
+            id, command, NOTHING if arguments is None else arguments, meta, dispatcher.config.frame_limit
+        )
         call = Call(
             id,
             command,
@@ -135,9 +137,11 @@ def _misfit(command: str, arguments: object, timeout: float) -> InvalidInput:
     return InvalidInput(f"The arguments of {command!r} must be a dict by name, not {given}.", field="arguments")
 
 
-def _encode(id: int, command: str, arguments: dict[str, Any] | Packed, meta: dict[str, Any]) -> tuple[bytes, int, int]:
+def _encode(
+    id: int, command: str, arguments: dict[str, Any] | Packed, meta: dict[str, Any], limit: int
+) -> tuple[bytes, int, int]:
     try:
-        return messages.write_call(id, command, arguments, meta)
+        return messages.write_call(id, command, arguments, meta, limit=limit)
     except Unencodable as error:
         raise EncodeError(error.path, error.type_name, error.reason) from None
     except OverLimit as error:

@@ -54,6 +54,7 @@ class Callback:
         self.is_cancelled = False
         self.is_over = False  # its handler has ended
         self.on_end: Callable[[Callback], None] = _nothing  # called once it is answered, or nobody waits for it
+        self._limit = worker.frame_limit
         self._granted: int = meta.get("credit") or 0
         self._sent = 0
         self._task: asyncio.Task[None] | None = None
@@ -156,7 +157,7 @@ class Callback:
             async for chunk in chunks:
                 await self._wait_for_credit()
                 await self._wait_for_reader()
-                self.pool.post(self.worker, messages.write(Kind.CHUNK, self.id, chunk, root="chunk"))
+                self.pool.post(self.worker, messages.write(Kind.CHUNK, self.id, chunk, limit=self._limit, root="chunk"))
         self._answer(Kind.END, None)
 
     async def _wait_for_credit(self) -> None:
@@ -187,7 +188,7 @@ class Callback:
         if self.is_cancelled:
             return
         try:
-            frame = messages.write(kind, self.id, body, None, root="result")
+            frame = messages.write(kind, self.id, body, None, limit=self._limit, root="result")
         except Exception as error:  # also of a value that another thread changes meanwhile
             frame = messages.write(Kind.ERROR, self.id, describe_raised(error), None)
         self.pool.post(self.worker, frame)

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .worker import Worker
 
-ROOM = 64 * 1024 * 1024  # bytes; one frame more at most, and `SMALL` for each worker
+ROOM = 64 * 1024 * 1024  # bytes; one frame more at most, whatever its limit is, and `SMALL` for each worker
 SMALL = 1024 * 1024  # bytes that every worker may have unfinished, whatever the others do
-PATIENCE = 10.0  # seconds for at most 16 MiB through a pipe, which take some 20 ms
+PATIENCE = 10.0  # seconds for one frame through a pipe: 16 MiB take some 20 ms, and 1 GiB, the most, some 4 s
 
 
 @dataclass(slots=True)

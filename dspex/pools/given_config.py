@@ -46,3 +46,15 @@ def _has_real_threads() -> bool:
     """Return whether a new thread is one of the system's: a green one would never run beside the engine."""
     starter = str(getattr(_thread.start_new_thread, "__module__", ""))  # debuggers replace it as well, by real ones
     return not starter.startswith(("gevent", "eventlet"))
+
+
+def require_virtualenvs(pools: Sequence[PoolConfig], source: str = "defaults") -> None:
+    """Check that the virtualenvs of these pools were made; `source` is that of their settings.
+
+    Raises:
+        VirtualenvMissing: one was not.
+        SettingsError: others may write one.
+    """
+    for pool in pools:
+        if (virtualenv := pool.virtualenv) is not None:
+            virtualenv.require(pool.name, "" if source == "defaults" else source)

@@ -25,6 +25,7 @@ from .callback_handlers import CallbackHandlers
 from .caller import Caller, Cancel
 from .dispatcher import Dispatcher
 from .durable_sessions import SessionCopy
+from .given_config import require_virtualenvs
 from .inbox import Inbox
 from .machine_limits import require_room
 from .ownership import Ownership
@@ -198,6 +199,7 @@ class Pool:
             ValueError: the settings are another pool's.
             PoolTooLarge: this machine cannot hold so many workers.
             WorkerBootError: no worker can be made so; nothing has changed.
+            VirtualenvMissing: `dspex setup` has not made the virtualenv of its requirements; nothing has changed.
             PoolClosed: workers must be replaced, and the supervisor is not started, or stopped.
             TimeoutError: it took longer than `timeout` seconds; it goes on nevertheless.
         """
@@ -207,6 +209,7 @@ class Pool:
         require_room(self.name, config.size, present=self._dispatcher.state.size)
         if reload or not self.config.makes_same_workers(config):
             self._ownership.check_usable()
+            require_virtualenvs([config])
             self._recycler.renew(config, timeout)
         else:
             self._recycler.adopt(config)

@@ -30,7 +30,7 @@ from .call_verbs import CallKeywords, StreamKeywords
 from .callback_handlers import CallbackHandlers, Handler
 from .calling_client import LOCAL
 from .dropped import DroppedEnd
-from .given_config import config_of, require_own_modules
+from .given_config import config_of, require_own_modules, require_virtualenvs
 from .inspection import ClientRow, Inspection
 from .machine_limits import require_room
 from .ownership import Ownership, call_after_fork, call_at_exit
@@ -96,6 +96,7 @@ class Supervisor:
             StartRefused: this process is being started by a supervisor itself.
             PoolTooLarge: this machine cannot hold so many workers.
             ResourceExhausted: no threads are left for it.
+            VirtualenvMissing: a pool has requirements, and `dspex setup` has not made its virtualenv.
         """
         ownership = self._ownership
         ownership.check_own_process()
@@ -103,6 +104,7 @@ class Supervisor:
         require_own_modules()  # they may have been replaced since it was made
         for settings in self.config.pools:
             require_room(settings.name, settings.size)
+        require_virtualenvs([pool.config for pool in self._pools.values()], self.config.source)
         with ownership.lock:
             if ownership.is_stopped:
                 raise PoolClosed("This supervisor was stopped; a stopped one does not start again: make a new one.")

@@ -92,7 +92,7 @@ class CodeStore:
 
     def path(self, request: Callback) -> list[str]:
         """Answer a "code.path": where this process looks for modules now, for workers of the same interpreter."""
-        if not request.outer.is_trusted or request.pool.config.python != sys.executable:
+        if not request.outer.is_trusted or request.pool.config.interpreter != sys.executable:
             return []
         return [str(Path(entry).absolute()) if entry else str(Path.cwd()) for entry in sys.path]
 

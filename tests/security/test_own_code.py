@@ -117,7 +117,7 @@ def test_bytes_of_code_are_answered_to_calls_of_the_host_only() -> None:
     """security: a worker that runs a client's call gets none, and no path."""
     store, code = CodeStore(), SentCode.of(lambda: 1, "f")
 
-    config, outer = SimpleNamespace(python=sys.executable), SimpleNamespace(is_trusted=False)
+    config, outer = SimpleNamespace(interpreter=sys.executable), SimpleNamespace(is_trusted=False)
     arguments = {"digest": code.name.removeprefix("value:")}
     request: Any = SimpleNamespace(
         outer=outer, pool=SimpleNamespace(config=config), arguments=arguments, require=lambda **kinds: None
@@ -128,7 +128,7 @@ def test_bytes_of_code_are_answered_to_calls_of_the_host_only() -> None:
         assert store.path(request) == []
         outer.is_trusted = True
         assert store.get(request) == code.data and store.path(request)
-        config.python = "/usr/bin/another"
+        config.interpreter = "/usr/bin/another"
         assert store.path(request) == []
     with pytest.raises(errors.UnknownName):
         store.get(request)

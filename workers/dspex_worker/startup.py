@@ -29,7 +29,7 @@ from .process_title import set_title
 from .processor_share import take_share
 from .runtime import Runtime
 from .teardown import Teardown
-from .wire import FRAME_LIMIT, MAGIC, PROTOCOL, FrameBuffer, Malformed, messages
+from .wire import FRAME_MOST, MAGIC, PROTOCOL, FrameBuffer, Malformed, messages
 from .wire.messages import Kind
 
 STDIO = 3  # descriptors 0, 1 and 2
@@ -102,7 +102,7 @@ def run_worker(lifeline_end: int, bridge: Bridge | None = None) -> NoReturn:
     """Run a worker on descriptors 0, 1, 2 until the process ends; `bridge` is given if the fork server loaded it."""
     starting.begin()
     incoming, outgoing = stdio.claim()
-    writer, buffer = FrameWriter(outgoing), FrameBuffer()
+    writer, buffer = FrameWriter(outgoing), FrameBuffer(FRAME_MOST)  # the host keeps to the pool's limit
     own_lifeline = Lifeline(lifeline_end)
     become_subreaper()  # its orphans stay below it, so that its end is theirs and its memory includes theirs
     signals.leave_to_supervisor()
@@ -125,7 +125,7 @@ def run_worker(lifeline_end: int, bridge: Bridge | None = None) -> NoReturn:
     output = OutputLog(writer)
     output.install()
     writer.send(Kind.READY, {name: c.facts() for name, c in bridge.commands.items()})
-    writer.limit = settings.get("frame_limit", FRAME_LIMIT)
+    writer.limit = settings["frame_limit"]
     Runtime(
         bridge,
         identity=Identity(settings["pool"], settings["worker"], settings["generation"]),

@@ -232,16 +232,26 @@ def _launch(config: PoolConfig) -> tuple[ChildProcess, socket.socket, int, int]:
         errors, child_errors = _pipe(ours, theirs)
         control.setblocking(False)
         os.set_blocking(errors, False)
-        roots = launching.ROOTS if config.python == sys.executable else ()  # another one has a copy of its own
+        roots = launching.ROOTS if config.interpreter == sys.executable else ()  # another one has a copy of its own
         ends = ["--control", str(FIRST_PASSED), "--lifeline", str(FIRST_PASSED + 1)]
         process = ChildProcess(
-            [*launching.command(config.python, "dspex_worker.forkserver", roots), *ends],
+            [*launching.command(config.interpreter, "dspex_worker.forkserver", roots), *ends],
             output=child_errors,
             passed=[child_control.fileno(), child_lifeline],
-            environment={**worker_environment(config.env), **starting.marks(config.name)},
+            environment={**_environment(config), **starting.marks(config.name)},
         )
         ours.pop_all()
         return process, control, lifeline, errors
+
+
+def _environment(config: PoolConfig) -> dict[str, str]:
+    """Return the environment of its workers; a virtualenv of their own knows nothing of the host's."""
+    environment = worker_environment(config.env)
+    if config.virtualenv is not None:
+        if "PYTHONPATH" not in config.env:
+            environment.pop("PYTHONPATH", None)
+        environment["VIRTUAL_ENV"] = str(config.virtualenv.path)
+    return environment
 
 
 def _pipe(reader: contextlib.ExitStack, writer: contextlib.ExitStack) -> tuple[int, int]:
@@ -273,7 +283,7 @@ def _settings(config: PoolConfig, cgroup: str | None, learned: Mapping[str, str]
         "host_path": [entry or str(Path.cwd()) for entry in sys.path] if learned else [],
         "pool": config.name,
         "bridge": str(config.bridge_path),
-        "python": config.python,
+        "python": config.interpreter,
         "start_method": config.start_method,
         "imports": list(config.imports),
         "path": list(config.import_path),

@@ -326,9 +326,9 @@ def _no_interpreter(process: ForkserverProcess) -> str:
     if process.was_killed:
         how = f"had not done so within {config.startup_timeout:g} s (startup_timeout) and was killed"
     elif process.status is not None and process.status < 0:
-        return f"{config.python}, which was to run dspex_worker.forkserver, was ended by signal {-process.status}"
+        return f"{config.interpreter}, which was to run dspex_worker.forkserver, was ended by signal {-process.status}"
     return (
-        f"{config.python} was to run the module dspex_worker.forkserver and {how}. Perhaps it is no Python interpreter "
-        f"but a launcher of your program, or dspex is not installed beside it: set python = '...' and "
+        f"{config.interpreter} was to run the module dspex_worker.forkserver and {how}. Perhaps it is no Python "
+        f"interpreter but a launcher of your program, or dspex is not installed beside it: set python = '...' and "
         f"start_method = 'exec'. What it printed is in the error's stderr_tail."
     )

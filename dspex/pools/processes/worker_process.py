@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dspex_worker.output_limit import BYTES_S, LINES_S, OutputLimit
-from dspex_worker.wire import FRAME_LIMIT, MAGIC, PROTOCOL, FrameBuffer, messages
+from dspex_worker.wire import MAGIC, PROTOCOL, FrameBuffer, messages
 from dspex_worker.wire.messages import Kind
 from dspex_worker.wire.shapes import MessageOrder
 
@@ -39,13 +39,14 @@ class WorkerProcess:
         config = forkserver.config
         self.config = config  # what it is made from; the pool's may have changed since
         self.forkserver: ForkserverProcess | None = forkserver  # its parent, while that lives
+        self.frame_limit = config.frame_limit
         self.generation = generation
         self.slot = slot
         self.name = f"{config.name}/{slot}"
         self.pid = 0
         self.pidfd: int | None = None
         self.channel: Channel | None = None
-        self.buffer = FrameBuffer()
+        self.buffer = FrameBuffer(self.frame_limit)
         self.message_order = MessageOrder()
         self.stderr = StderrTail()
         self.log_limit = OutputLimit(2 * LINES_S, 2 * BYTES_S)  # what an honest worker keeps to by itself
@@ -202,7 +203,7 @@ class WorkerProcess:
             "imports": list(config.imports),
             "path": list(config.import_path),
             "options": dict(config.options),
-            "frame_limit": FRAME_LIMIT,
+            "frame_limit": self.frame_limit,
             "memory_cap": config.memory_cap,
             "nice": config.nice,
             "cpus": None if config.cpus is None else list(config.cpus),

@@ -247,7 +247,7 @@ class Program(ProgramSpec, Generic[S_co]):
         supervisor = self.supervisor or defaults.running_supervisor()
         if supervisor is None or GENERAL_POOL not in supervisor.pools:
             return None
-        python = supervisor.pool(GENERAL_POOL).config.python
+        python = supervisor.pool(GENERAL_POOL).config.interpreter
         return None if python == sys.executable else python
 
     def _obstacle_of(self, native: NativePredictor) -> tuple[Reason, str] | None:

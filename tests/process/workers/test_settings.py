@@ -26,6 +26,8 @@ GIVEN: dict[str, tuple[Any, str, Any]] = {
     "bridge": ("faults", "faults", "faults"),
     "start_method": ("exec", "exec", "exec"),
     "memory_cap": ("3GiB", "3GiB", 3 * 1024**3),
+    "frame_limit": ("64MiB", "64MiB", 64 * 1024**2),
+    "requirements": (["b", "a==1"], "b,a==1", ("b", "a==1")),
     "affinity": ("hint", "hint", "hint"),
     "queue_limit": (12, "12", 12),
     "call_timeout": ("90s", "90s", 90.0),

@@ -30,9 +30,9 @@ def choose_greeting(settings: Settings) -> None:
     plain = startup._facts
     more, share = settings["options"].get("facts", {}), settings["options"].get("odd", 0.0)
 
-    def facts(hold: Any, stacks: Any) -> dict[str, Any]:
+    def facts(*held: Any) -> dict[str, Any]:
         random = Random(os.getpid())
-        given = {**plain(hold, stacks), **more}
+        given = {**plain(*held), **more}
         if random.random() < share:
             given[random.choice(list(given))] = odd_value(random)
         return given

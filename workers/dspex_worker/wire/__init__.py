@@ -15,11 +15,13 @@ from .codec import (
     decode,
     encode,
 )
-from .framing import FRAME_LIMIT, FrameBuffer, frame
+from .framing import FRAME_LEAST, FRAME_LIMIT, FRAME_MOST, FrameBuffer, frame
 from .messages import MAGIC, PROTOCOL, Kind
 
 __all__ = [
+    "FRAME_LEAST",
     "FRAME_LIMIT",
+    "FRAME_MOST",
     "MAGIC",
     "MAX_CONTAINERS",
     "MAX_DEPTH",

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgpack
 
 from .codec import ENVELOPE, Malformed, OverLimit, Packed, Unencodable, decode, encode, packer, refusal_of, survey
-from .framing import FRAME_LIMIT, HEADER, frame
+from .framing import FRAME_LIMIT, HEADER, framed
 
 MAGIC: Final = "dspex"
 PACKED_FROM: Final = 4 * 1024  # bytes of a message whose value is cheaper to find in it (3 us) than to encode anew
@@ -110,7 +110,7 @@ def write(kind: Kind, *fields: object, limit: int = FRAME_LIMIT, root: str = "va
         body = packer().pack([+kind, *fields])  # + makes it a plain int, in 30 ns
     except (TypeError, ValueError, OverflowError) as error:
         raise refusal_of(error, fields, root) from None
-    return frame(body, limit)
+    return framed((body,), limit)
 
 
 def write_answer(kind: Kind, id: int, value: Packed, notes: Json | None = None, *, limit: int = FRAME_LIMIT) -> bytes:
@@ -124,7 +124,7 @@ def write_answer(kind: Kind, id: int, value: Packed, notes: Json | None = None, 
     before, after = (
         (_ARRAY_OF_THREE, b"") if is_chunk else (_ARRAY_OF_FOUR, _NOTHING if notes is None else packer().pack(notes))
     )
-    return frame(b"".join((before, head, value.data, after)), limit)
+    return framed((before, head, value.data, after), limit)
 
 
 def value_in(body: bytes) -> Packed:
@@ -177,7 +177,7 @@ def write_call(
     except (TypeError, ValueError, OverflowError) as error:
         raise _refusal_of_call(error, id, name, arguments, meta) from None
     start = HEADER + len(head)  # the array of three became one of five: as long
-    return frame(b"".join((_ARRAY_OF_FIVE, head[1:], packed, tail)), limit), start, start + len(packed)
+    return framed((_ARRAY_OF_FIVE, head[1:], packed, tail), limit), start, start + len(packed)
 
 
 def _refusal_of_call(error: Exception, id: int, name: str, arguments: Json | Packed, meta: Json) -> Exception:
