@@ -25,7 +25,7 @@ from .unshown_values import UnshownOptions, unshown, without_frames
 SHIPPED_BRIDGES = ("dspy", "mipro", "faults")
 ENV_PREFIX = "DSPEX_"
 
-TABLES = ("pools", "lm", "lms", "budget", "cache", "control", "clients", "jobs")  # of a settings file
+TABLES = ("pools", "lm", "lms", "budget", "cache", "control", "clients", "jobs", "http")  # of a settings file
 
 
 def _setting(default: Any, kind: str, text: str, *, mipro: Any = dataclasses.MISSING, makes: bool = False) -> Any:

@@ -25,7 +25,7 @@ HOST_FLOORS = (
     "adapters, pools",
     "scoped_defaults",
     "defaults",
-    "services, control, retrieval",
+    "services, control, retrieval, telemetry",
     "programs",
     "pipelines",
     "scorecard, serving",

@@ -50,6 +50,7 @@ class StartOptions:
     foreground: bool
     grace: float | None
     max_clients: int | None
+    http: int | None
     log_level: str
     report_fd: int
     as_json: bool
@@ -69,6 +70,12 @@ class StartOptions:
 @click.option("--grace", type=SPAN, metavar="S", help="For running calls at a stop (default: the pools').")
 @click.option(
     "--max-clients", type=POSITIVE, metavar="N", help="Connected at once (default: [control] max_clients, else 64)."
+)
+@click.option(
+    "--http",
+    type=click.IntRange(0, 65535),
+    metavar="PORT",
+    help="A port of 127.0.0.1 for /livez, /readyz and /metrics, 0 for a free one (default: [http] port, else none).",
 )
 @click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
@@ -133,6 +140,7 @@ def _run(options: StartOptions, report: StartReport) -> int:
     source = options.config or os.environ.get("DSPEX_CONFIG") or None
     config = load(source)
     most = _max_clients(config, options.max_clients)
+    http = _http_port(config, options.http)
     jobs = job_settings(config.tables)  # what is wrong there is said now, not when a job begins
     supervisor = Supervisor(config)
     _provide_lm(supervisor, config, options.lm)
@@ -143,10 +151,14 @@ def _run(options: StartOptions, report: StartReport) -> int:
     def ready() -> bool:
         if jobs.resumes:
             threading.Thread(target=_resume_jobs, args=(supervisor,), name="dspex-resume", daemon=True).start()
+        if service.http is not None:
+            logger.info("answering on %s", service.http.url)
         return report.ready()
 
     loop = ServiceLoop(supervisor, source=source, grace=options.grace, on_ready=ready)
-    service = Service(supervisor, path, name=name, kind="service", on_stop=loop.ask_to_stop, max_clients=most)
+    service = Service(
+        supervisor, path, name=name, kind="service", on_stop=loop.ask_to_stop, max_clients=most, http=http
+    )
     with logging_to_stderr(options.log_level):
         return loop.run(service)
 
@@ -199,6 +211,18 @@ def _max_clients(config: Config, wanted: int | None) -> int:
     if isinstance(own, bool) or not isinstance(own, int) or own < 1:
         raise SettingsError(f"control.max_clients is {own!r}: it must be 1 or more.", key="control.max_clients")
     return own if wanted is None else wanted
+
+
+def _http_port(config: Config, wanted: int | None) -> int | None:
+    """Return --http, else what the [http] table says, else None: no port is opened."""
+    table = config.tables.get("http", {})
+    if not isinstance(table, dict) or set(table) - {"port"}:
+        raise SettingsError("The [http] table has one setting: port.", key="http")
+    if (port := table.get("port")) is not None:
+        from ..telemetry.http_listener import checked_port
+
+        port = checked_port(port)
+    return port if wanted is None else wanted
 
 
 def _fill_standard_descriptors() -> None:
@@ -274,7 +298,7 @@ def _launch(options: StartOptions, path: Path, log: Path, report: int) -> subpro
         "--report-fd",
         str(report),
     ]
-    for option in ("--config", "--lm", "--grace", "--max-clients"):
+    for option in ("--config", "--lm", "--grace", "--max-clients", "--http"):
         if (value := getattr(options, option[2:].replace("-", "_"))) is not None:
             command += [option, _as_argument(option, value)]
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -19,6 +19,7 @@ import weakref
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from ..errors import ResourceExhausted
 from ..events import Name
@@ -35,6 +36,9 @@ from .held_requests import HeldRequests
 from .listener import Listener
 from .server_connection import ServerConnection, ServerResources
 from .throttled_events import ThrottledEvents
+
+if TYPE_CHECKING:
+    from ..telemetry.http_listener import HttpListener
 
 CLOSE_GRACE = 1.0  # seconds that the answers of calls which have just ended get to reach their clients
 
@@ -53,13 +57,21 @@ class Service:
         kind: str = "embedded",
         on_stop: Callable[[float | None], None] | None = None,
         max_clients: int = MAX_CLIENTS,
+        http: int | None = None,
     ) -> None:
-        """`on_stop(grace)` is called when a client asks to stop, and must not block; else `EmbeddedStop` does it."""
+        """`on_stop(grace)` is called when a client asks to stop, and must not block; else `EmbeddedStop` does it.
+
+        `http` is a port of 127.0.0.1 (0: a free one, see `http.url`) for `/livez`, `/readyz` and `/metrics`.
+
+        Raises:
+            SettingsError: the path or the port cannot be.
+        """
         self.supervisor = supervisor
         self.path = _path(path, name)
         self.run = run_files.new_run_file(name, self.path, kind)
         self.max_clients = max_clients
         self.events = EventLog()
+        self.http = None if http is None else _http_listener(supervisor, http)
         self._on_stop = (
             on_stop
             or EmbeddedStop(supervisor, record_end=self.record_end, close=self.close, report=self._report_error).request
@@ -82,7 +94,8 @@ class Service:
         """Claim the socket and answer on it from now on.
 
         Raises:
-            SettingsError: the folder is not private, the path too long, or a living supervisor has it.
+            SettingsError: the folder is not private, the path too long, or a living supervisor has it. Or the port
+                of `http` is taken.
             ResourceExhausted: the system has no thread for it.
         """
         self._claim = claims.claim(self.path, self.run)
@@ -102,6 +115,12 @@ class Service:
             ) from error
         self._is_serving.wait()
         _living.add(self)
+        try:
+            if self.http is not None:
+                self.http.start()
+        except BaseException:  # whatever it is, a service that did not start leaves nothing
+            self.close()
+            raise
         return self
 
     def close(self) -> None:
@@ -110,6 +129,8 @@ class Service:
             thread = self._thread
             if thread is None or self.run.pid != os.getpid():
                 return
+            if self.http is not None:
+                self.http.close()
             if self._loop is not None and self._closing is not None:
                 with contextlib.suppress(RuntimeError):  # the loop has ended by itself
                     self._loop.call_soon_threadsafe(self._closing.set)
@@ -244,6 +265,8 @@ class Service:
 
         Each number is pointed at /dev/null rather than closed, so that what still owns it closes nothing else (C13).
         """
+        if self.http is not None:
+            self.http.after_fork()
         descriptors = [connection.descriptor for connection in self._resources.places.everybody]
         if self._claim is not None:
             descriptors += [self._claim.record, *self._listener.descriptors]
@@ -260,6 +283,12 @@ def _after_fork_of_all() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork_of_all)
+
+
+def _http_listener(supervisor: Supervisor, port: int) -> HttpListener:
+    from ..telemetry.http_listener import HttpListener  # at first need: most services have none
+
+    return HttpListener(supervisor, port)
 
 
 def _path(path: str | os.PathLike[str] | None, name: str) -> Path:

@@ -52,6 +52,7 @@ class Call(CallRecord):
         "loop_batch",
         "made_at",
         "raised",
+        "sent_at",
         "stream",
         "timeout",
         "value",
@@ -91,6 +92,7 @@ class Call(CallRecord):
         self.is_trusted = is_trusted  # made by this process itself, not for a client of its control socket
         self.context = contextvars.copy_context()  # tools that it calls back run in it (C14)
         self.worker_name = ""
+        self.sent_at = 0.0  # to its last worker; noted where the pool's calls are tallied
         self.is_ended = False
         self.keeps_packed = False  # large values of it only travel through: see `wire.Packed`
         self.value: Any = None
