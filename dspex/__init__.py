@@ -120,6 +120,7 @@ _HOMES = {
     "asgi": "serving.asgi",
     "metrics_app": "telemetry.metrics_app",
     "register_metrics": "telemetry.metrics_app",
+    "trace_spans": "telemetry.trace_spans",
 }
 
 if TYPE_CHECKING:
@@ -222,6 +223,7 @@ if TYPE_CHECKING:
     from .signatures.signature import signature as signature
     from .telemetry.metrics_app import metrics_app as metrics_app
     from .telemetry.metrics_app import register_metrics as register_metrics
+    from .telemetry.trace_spans import trace_spans as trace_spans
     from .templates import template as template
     from .types.audio import Audio as Audio
     from .types.base_callback import BaseCallback as BaseCallback

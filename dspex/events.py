@@ -20,6 +20,7 @@ from enum import StrEnum
 from queue import SimpleQueue
 from typing import Any
 
+from . import spans
 from .terminal_text import inert
 
 
@@ -168,7 +169,7 @@ class Bus:
         return lambda: self._subscribers.remove(subscriber) if subscriber in self._subscribers else None
 
     def emit(self, name: Name, /, **facts: Any) -> None:
-        self._queue.put(Event(name, facts, time.time()))
+        self._queue.put(Event(name, correlated(facts), time.time()))
 
     def report(self, source: Reports, size: int, name: Name, facts: Mapping[str, Any], **who: Any) -> None:
         """`emit` what a process reported in `size` bytes; dropped and counted while more of it waits than may."""
@@ -179,7 +180,7 @@ class Bus:
             self.emit(Name.REPORT_DROPPED, count=source.dropped, limit=source.most_bytes, **who)
             source.dropped = 0
         source.came += size
-        self._queue.put(Report(Event(name, {**facts, **who}, time.time()), size, source))
+        self._queue.put(Report(Event(name, correlated({**facts, **who}), time.time()), size, source))
 
     def flush(self, timeout: float = 1.0) -> bool:
         """Wait until everything emitted so far was delivered; False if that took longer than `timeout` seconds."""
@@ -216,6 +217,11 @@ class Bus:
                 logging.getLogger("dspex").exception("a subscriber of %s failed", event.name)
 
 
+def correlated(facts: dict[str, Any]) -> dict[str, Any]:
+    """Return facts with the ids of the span that they belong to, if spans are made."""
+    return facts if spans.source is None else {**facts, **spans.source.ids(facts.get("call"))}
+
+
 def write_log(event: Event) -> None:
     """Write the event's log line, on the calling thread; the bus does it for what it carries."""
     if event.name is Name.WORKER_LOGGED:
@@ -224,7 +230,11 @@ def write_log(event: Event) -> None:
     logger = logging.getLogger("dspex")
     if logger.isEnabledFor(event.level):
         facts = _clean(event.facts)
-        logger.log(event.level, _renderer()(None, "", {"event": event.name.value, **facts}))
+        logger.log(event.level, _renderer()(None, "", {"event": event.name.value, **facts}), extra=_span_ids(event))
+
+
+def _span_ids(event: Event) -> dict[str, Any]:
+    return {name: event.facts[name] for name in ("trace_id", "span_id") if name in event.facts}
 
 
 def _write_output(event: Event) -> None:
@@ -237,7 +247,7 @@ def _write_output(event: Event) -> None:
         ids = [f"{name}={known[name]}" for name in ("pid", "call") if known[name]]
         source = str(facts.get("logger"))
         where = " ".join([str(known["worker"]), *ids, source])
-        logger.log(event.level, "[%s] %s", where, text, extra={**known, "source": source})
+        logger.log(event.level, "[%s] %s", where, text, extra={**known, "source": source, **_span_ids(event)})
 
 
 @functools.lru_cache(maxsize=1)

@@ -62,10 +62,8 @@ class CallTally:
         self.commands: dict[str, CommandTally] = {}
         self.waits = Spread(WAITS)
 
-    def end(self, call: Call, now: float, *, is_given_up: bool = False) -> None:
-        """Count a call that has its outcome; given up is one that its caller waits for no more."""
-        error = call.error
-        outcome = type(error).__name__ if error is not None else CANCELLED if is_given_up else OK
+    def end(self, call: Call, outcome: str, now: float) -> None:
+        """Count a call that has its outcome."""
         tally = self.commands.get(call.command) or self._new(call.command)
         outcomes = tally.outcomes
         if outcome not in outcomes and len(outcomes) >= OUTCOMES_MOST:
@@ -88,3 +86,9 @@ class CallTally:
         if name not in self.commands and len(self.commands) >= COMMANDS_MOST:
             name = OTHER
         return self.commands.setdefault(name, CommandTally())
+
+
+def outcome_of(call: Call, *, is_given_up: bool) -> str:
+    """Return how a call ended: `OK`, or the class of its error; given up is one that its caller waits for no more."""
+    error = call.error
+    return type(error).__name__ if error is not None else CANCELLED if is_given_up else OK

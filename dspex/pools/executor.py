@@ -17,7 +17,7 @@ from ..config import PoolConfig
 from ..errors import PoolClosed, ProtocolError, WorkerBootError
 from . import call_errors
 from .call import Call, next_id
-from .call_tally import CallTally
+from .call_tally import OK, CallTally, outcome_of
 from .deferred import Deferred
 from .durable_sessions import DurableSessions
 from .processes.channel import Channel
@@ -115,13 +115,16 @@ class Executor:
         else:
             self.counts["failed"] += 1
             call.end(error=call_errors.error_from_reply(body, call, self.name, worker))
-        if self.tally is not None:
-            self.tally.end(call, monotonic())
+        self.note_end(call)
 
     def note_end(self, call: Call, *, is_given_up: bool = False) -> None:
-        """Count a call that has just ended without an answer, where its pool's calls are tallied."""
-        if self.tally is not None:
-            self.tally.end(call, monotonic(), is_given_up=is_given_up)
+        """Tell whoever tallies or traces calls that one has just ended."""
+        if self.tally is not None or call.span is not None:
+            outcome = outcome_of(call, is_given_up=is_given_up)
+            if self.tally is not None:
+                self.tally.end(call, outcome, monotonic())
+            if call.span is not None:
+                call.span.end("" if outcome == OK else outcome, call.sent_at, call.worker_name)
 
     def is_durable(self, session: str) -> bool:
         """Return whether replies in the session must report what they wrote (S9); any thread, without the lock."""
@@ -143,7 +146,7 @@ class Executor:
         if instruction.restore is not None:
             channel.append(self.durable.restore_frame(next_id(), instruction.restore))
         call.worker_name = worker.name
-        if self.tally is not None:
+        if self.tally is not None or call.span is not None:
             call.sent_at = monotonic()
         worker.calls[call.id] = call  # before the frame: what is not in here was never sent, see `state.recovery`
         call.frame_end = channel.append(call.frame)

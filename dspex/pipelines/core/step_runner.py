@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ... import spans
 from ...errors import InvalidReturn, StepTimeout
 from ...lm.usage import Account
 from ..drivers.driver import Driver, Expired, is_cancellation
@@ -55,6 +56,11 @@ async def run_step(run: PipelineRun, node: Node, state: Mapping[str, Any], drive
     Raises:
         StepFailed: it came to nothing.
     """
+    with spans.block(f"step {node.name}", **{"dspex.step.kind": node.step.kind}):
+        return await _run_step(run, node, state, driver, deadline)
+
+
+async def _run_step(run: PipelineRun, node: Node, state: Mapping[str, Any], driver: Driver, deadline: float) -> StepEnd:
     began = time.monotonic()
     driver.check()
     condition = node.step.policy.when

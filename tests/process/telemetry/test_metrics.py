@@ -130,7 +130,7 @@ def test_names_from_callers_cannot_make_metrics_grow(sup: dspex.Supervisor) -> N
 
     tally = CallTally()
     for number in range(COMMANDS_MOST * 3):
-        tally.end(Ended(f"{number}\x1b[31m" + "x" * 10_000), 2.0)  # type: ignore[arg-type]
+        tally.end(Ended(f"{number}\x1b[31m" + "x" * 10_000), "ok", 2.0)  # type: ignore[arg-type]
     assert len(tally.commands) == COMMANDS_MOST + 1 and max(map(len, tally.commands)) < 200
     assert tally.commands[OTHER].outcomes == {"ok": COMMANDS_MOST * 2}
 
