@@ -173,7 +173,7 @@ async def _fall_back(
         generation=done.record.generation,
         attempts=tried.attempts,
         reason=f"fell back after {type(tried.last).__name__}",
-        seconds=time.monotonic() - began,
+        **_times_since(began),
         usage=done.record.usage,
         cost_usd=_together(tried.account.cost, done.record.cost_usd),
         optimized=done.record.optimized,
@@ -195,7 +195,7 @@ def _step_end(node: Node, made: StepOutput, tried: _Attempts, state: Mapping[str
         generation=made.generation,
         attempts=tried.attempts,
         reason="; ".join(filter(None, (made.reason, again))),
-        seconds=time.monotonic() - began,
+        **_times_since(began),
         usage=made.usage,
         cost_usd=tried.account.cost,
         cached=made.cached,
@@ -218,7 +218,7 @@ def _failed(run: PipelineRun, node: Node, tried: _Attempts, began: float) -> Ste
         Status.FAILED,
         attempts=tried.attempts,
         reason=f"failed with {type(tried.errors[0]).__name__}",
-        seconds=time.monotonic() - began,
+        **_times_since(began),
         cost_usd=tried.account.cost,
         errors=tuple(tried.errors),
         children=Steps(tried.children),
@@ -258,3 +258,9 @@ def _out_of_time(run: PipelineRun, node: Node, began: float, deadline: float) ->
 def renamed(node: Node, name: str, index: int) -> Node:
     """Return the node under another name: one of the many times that a step of `map_each` runs."""
     return replace(node, name=name, index=index)
+
+
+def _times_since(began: float) -> dict[str, float]:
+    """Return a record's `seconds`, and when it began on `time.time()`'s clock."""
+    seconds = time.monotonic() - began
+    return {"seconds": seconds, "began": time.time() - seconds}

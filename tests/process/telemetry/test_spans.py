@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -185,3 +187,14 @@ def test_streams_end_their_spans_also_when_they_are_left(sup: dspex.Supervisor, 
         program = dspex.predictor("predict", "question -> answer", lm=lm, supervisor=sup)
         asyncio.run(read())
     assert [span.name for span in seen.spans()] == ["chat fake"] * 2
+
+
+def test_a_trace_of_a_worker_says_when_its_steps_began(sup: dspex.Supervisor, tmp_path: Path) -> None:
+    began = time.time()
+    with FakeLM([{"answer": "a"}]) as lm:
+        program = dspex.predictor("predict", "question -> answer", lm=lm, supervisor=sup, implementation="python")
+        out = program.using(trace=True)(question="q")
+    (step,) = out.trace
+    assert began <= step.began <= step.began + step.seconds <= time.time()
+    out.trace.save(tmp_path / "trace.json")
+    assert [event["ph"] for event in json.loads((tmp_path / "trace.json").read_text())["traceEvents"]] == ["M", "X"]
