@@ -20,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 import dspex
 from dspex.control import Service
 from dspex.errors import CallTimeout, RemoteError, SettingsError, WorkerDied
+from dspex.events import Name
 from dspex.testing import FakeLM, FakeReply
 from tests.support.waiting import eventually
 
@@ -100,6 +101,9 @@ def test_every_family_says_what_has_happened(sup: dspex.Supervisor, url: str) ->
     assert grown("dspex_lm_tokens_total", model="openai/fake", kind="prompt") == sum(tokens)
     assert grown("dspex_lm_cost_usd_total") == pytest.approx(first.cost_usd + worked.cost_usd)
     assert now[key("dspex_jobs_running", {})] == 0
+    sup.emit(Name.JOB_ENDED, reason="done")
+    assert sup.flush_events(5.0)
+    assert read(url)[key("dspex_jobs_ended_total", {"state": "done"})] == 1
 
 
 def test_what_runs_and_waits_is_seen_and_the_probes_say_whether_it_can(sup: dspex.Supervisor, url: str) -> None:
