@@ -95,6 +95,9 @@ keep = 5                         # files of old
 
 [control]                        # of the service that `dspex start` runs
 max_clients = 64
+
+[http]                           # of the same: /livez, /readyz and /metrics on 127.0.0.1
+port = 9464
 ```
 
 [Sizing pools](../guides/sizing-pools.md) says how to choose `size` and `concurrency`;

@@ -118,6 +118,9 @@ _HOMES = {
     "usage": "defaults",
     "connect": "control",
     "asgi": "serving.asgi",
+    "metrics_app": "telemetry.metrics_app",
+    "register_metrics": "telemetry.metrics_app",
+    "trace_spans": "telemetry.trace_spans",
 }
 
 if TYPE_CHECKING:
@@ -218,6 +221,9 @@ if TYPE_CHECKING:
     from .signatures.field import OutputField as OutputField
     from .signatures.signature import Signature as Signature
     from .signatures.signature import signature as signature
+    from .telemetry.metrics_app import metrics_app as metrics_app
+    from .telemetry.metrics_app import register_metrics as register_metrics
+    from .telemetry.trace_spans import trace_spans as trace_spans
     from .templates import template as template
     from .types.audio import Audio as Audio
     from .types.base_callback import BaseCallback as BaseCallback

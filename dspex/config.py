@@ -28,7 +28,7 @@ from .virtualenvs import Virtualenv
 SHIPPED_BRIDGES = ("dspy", "mipro", "faults")
 ENV_PREFIX = "DSPEX_"
 
-TABLES = ("pools", "lm", "lms", "budget", "cache", "control", "clients", "jobs", "log")  # of a settings file
+TABLES = ("pools", "lm", "lms", "budget", "cache", "control", "clients", "jobs", "log", "http")  # of a settings file
 
 
 def _setting(default: Any, kind: str, text: str, *, mipro: Any = dataclasses.MISSING, makes: bool = False) -> Any:

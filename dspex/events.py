@@ -18,7 +18,7 @@ from enum import StrEnum
 from queue import SimpleQueue
 from typing import Any
 
-from . import log_records
+from . import log_records, spans
 
 
 class Name(StrEnum):
@@ -170,7 +170,7 @@ class Bus:
         return lambda: self._subscribers.remove(subscriber) if subscriber in self._subscribers else None
 
     def emit(self, name: Name, /, **facts: Any) -> None:
-        self._queue.put(Event(name, facts, time.time()))
+        self._queue.put(Event(name, correlated(facts), time.time()))
 
     def report(self, source: Reports, size: int, name: Name, facts: Mapping[str, Any], **who: Any) -> None:
         """`emit` what a process reported in `size` bytes; dropped and counted while more of it waits than may."""
@@ -181,7 +181,7 @@ class Bus:
             self.emit(Name.REPORT_DROPPED, count=source.dropped, limit=source.most_bytes, **who)
             source.dropped = 0
         source.came += size
-        self._queue.put(Report(Event(name, {**facts, **who}, time.time()), size, source))
+        self._queue.put(Report(Event(name, correlated({**facts, **who}), time.time()), size, source))
 
     def flush(self, timeout: float = 1.0) -> bool:
         """Wait until everything emitted so far was delivered; False if that took longer than `timeout` seconds."""
@@ -216,6 +216,11 @@ class Bus:
         ):  # its error is its own (a log handler on a closed stream), and must not end the others' events
             with contextlib.suppress(Exception):
                 logging.getLogger("dspex").exception("a subscriber of %s failed", event.name)
+
+
+def correlated(facts: dict[str, Any]) -> dict[str, Any]:
+    """Return facts with the ids of the span that they belong to, if spans are made."""
+    return facts if spans.source is None else {**facts, **spans.source.ids(facts.get("call"))}
 
 
 def write_log(event: Event) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from .terminal_text import inert
 
 IDS = ("pool", "worker", "pid", "call", "session")  # that each record of a worker's output has
+SPAN_IDS = ("trace_id", "span_id")  # that a record has whose event belongs to a span
 _NAMES = {10: "debug", 20: "info", 30: "warning", 40: "error", 50: "critical"}
 _NOT_OF_A_KEY = re.compile(r"[^\w.:-]")  # a key with a space, a quote or "=" is none in logfmt
 
@@ -34,7 +35,7 @@ def write_output(level: int, facts: Mapping[str, Any]) -> None:
     logger = workers_logger().getChild(str(facts.get("pool")))
     if logger.isEnabledFor(level):
         text = str(facts.get("text")).replace("\n", "\n    ")  # no line of it can pass for a record of its own
-        known = {**{name: facts.get(name) for name in IDS}, "source": str(facts.get("logger"))}
+        known = {**{name: facts.get(name) for name in IDS}, "source": str(facts.get("logger")), **_span_ids(facts)}
         _write(logger, level, text, known, _output_line)
 
 
@@ -103,7 +104,7 @@ def _as_text(logger: Any, method: str, entry: Any) -> Any:
 
 
 def _logfmt(logger: Any, method: str, entry: Entry, /) -> Any:
-    return (_logfmt_renderer()(None, "", dict(entry)),), {}
+    return (_logfmt_renderer()(None, "", dict(entry)),), {"extra": _span_ids(entry)}
 
 
 @functools.lru_cache(maxsize=1)
@@ -116,8 +117,12 @@ def _logfmt_renderer() -> Any:
 def _output_line(logger: Any, method: str, entry: Entry, /) -> Any:
     ids = [f"{name}={entry[name]}" for name in ("pid", "call", "session") if entry[name]]
     where = " ".join([str(entry["worker"]), *ids, entry["source"]])
-    extra = {name: entry[name] for name in (*IDS, "source")}
+    extra = {name: entry[name] for name in (*IDS, "source")} | _span_ids(entry)
     return ("[%s] %s", where, entry["event"]), {"extra": extra}
+
+
+def _span_ids(facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: facts[name] for name in SPAN_IDS if name in facts}
 
 
 def _clean(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 # From the ground up: a module imports those of its own floor's package, and of the floors below.
 HOST_FLOORS = (
     "errors, usage_stats, descriptors, forks, loop_thread, templates, setting_values, html_views, cancel_flag, "
-    "terminal_text, log_records, template_limits, unshown_values, virtualenvs",
+    "terminal_text, log_records, template_limits, unshown_values, virtualenvs, spans",
     "events, config, settings_exposure",
     "lm",
     "types",
@@ -25,7 +25,7 @@ HOST_FLOORS = (
     "adapters, pools",
     "scoped_defaults",
     "defaults",
-    "services, control, retrieval",
+    "services, control, retrieval, telemetry",
     "programs",
     "pipelines",
     "scorecard, serving",

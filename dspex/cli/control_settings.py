@@ -1,4 +1,4 @@
-"""Read the settings' [control] table: what a service allows its clients. Pure."""
+"""Read the settings' [control] and [http] tables: where a service listens, and what it allows. Pure."""
 
 from __future__ import annotations
 
@@ -35,6 +35,26 @@ def has_socket(tables: Mapping[str, Any]) -> bool:
     if not isinstance(own, bool):
         raise SettingsError(f"control.socket is {own!r}: it is true or false.", key="control.socket")
     return own
+
+
+def http_port(tables: Mapping[str, Any], wanted: int | None) -> int | None:
+    """Return --http, else what the [http] table says, else None: no port is opened.
+
+    Raises:
+        SettingsError: the table holds something else, or there is a port without the control socket.
+    """
+    table = tables.get("http", {})
+    if not isinstance(table, dict) or set(table) - {"port"}:
+        raise SettingsError("The [http] table has one setting: port.", key="http")
+    port = table.get("port")
+    if port is not None:
+        from ..telemetry.http_listener import checked_port
+
+        port = checked_port(port)
+    port = port if wanted is None else wanted
+    if port is not None and not has_socket(tables):
+        raise SettingsError(f"Port {port} needs the control socket, and control.socket is false.", key="http.port")
+    return port
 
 
 def _control_table(tables: Mapping[str, Any]) -> dict[str, Any]:

@@ -108,7 +108,7 @@ def _checks() -> dict[str, Callable[[Tables], Any]]:
     from ..lm.named_lms import NamedLMs
     from ..lm.usage import UsageMeter, set_process_budget
     from ..programs.optimization.job_settings import job_settings
-    from .control_settings import has_socket, max_clients
+    from .control_settings import has_socket, http_port, max_clients
     from .log_file import LogSettings
 
     def cache(tables: Tables) -> None:
@@ -133,6 +133,7 @@ def _checks() -> dict[str, Callable[[Tables], Any]]:
         "budget": lambda tables: set_process_budget(UsageMeter(), tables),
         "cache": cache,
         "control": lambda tables: (has_socket(tables), max_clients(tables, None)),
+        "http": lambda tables: http_port(tables, None),
         "jobs": job_settings,
         "log": LogSettings.of,
     }

@@ -58,6 +58,7 @@ class StartOptions:
     grace: float | None
     max_clients: int | None
     log_file: str | None
+    http: int | None
     log_level: str
     report_fd: int
     as_json: bool
@@ -79,6 +80,12 @@ class StartOptions:
     "--max-clients", type=POSITIVE, metavar="N", help="Connected at once (default: [control] max_clients, else 64)."
 )
 @click.option("--log-file", metavar="PATH", type=click.Path(), help="Log there, not to standard error; see [log].")
+@click.option(
+    "--http",
+    type=click.IntRange(0, 65535),
+    metavar="PORT",
+    help="A port of 127.0.0.1 for /livez, /readyz and /metrics, 0 for a free one (default: [http] port, else none).",
+)
 @click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
 )
@@ -130,7 +137,7 @@ def _run(options: StartOptions, report: StartReport) -> int:
     from ..programs.optimization.job_settings import job_settings
     from ..services.services import services_of
     from .beginning import Beginning
-    from .control_settings import has_socket, max_clients
+    from .control_settings import has_socket, http_port, max_clients
     from .environment_names import strange_variables
     from .log_file import LogFile, LogSettings
     from .process_memory import give_memory_back
@@ -151,6 +158,7 @@ def _run(options: StartOptions, report: StartReport) -> int:
     for variable in strange_variables(pool.name for pool in config.pools):
         print_error(str(variable))
     log = LogSettings.of(config.tables, options.log_file)
+    http = http_port(config.tables, options.http)
     jobs = job_settings(config.tables)  # what is wrong there is said now, not when a job begins
     supervisor = Supervisor(config)
     _provide_lm(supervisor, config, options.lm)
@@ -164,6 +172,8 @@ def _run(options: StartOptions, report: StartReport) -> int:
             threading.Thread(target=_resume_jobs, args=(supervisor,), name="dspex-resume", daemon=True).start()
         if options.as_json:
             print_json({"pid": os.getpid(), "name": name, "socket": str(path)}, indent=None)
+        if service is not None and service.http is not None:
+            logger.info("answering on %s", service.http.url)
         return report.ready()
 
     handler = stderr_handler() if log.file is None else LogFile(log, log.file)
@@ -185,6 +195,7 @@ def _run(options: StartOptions, report: StartReport) -> int:
             on_stop=loop.ask_to_stop,
             on_restart=loop.ask_to_restart,
             max_clients=most,
+            http=http,
         )
     with logging_to(handler, options.log_level):
         code = loop.run(service)
@@ -326,7 +337,7 @@ def _launch(options: StartOptions, path: Path, log: Path, report: int) -> subpro
     command = launching.command(sys.executable, "dspex.cli", _folders())
     command += ["start", "--foreground", "--socket", str(path), "--name", options.target.name or path.stem]
     command += ["--log-file", str(log), "--log-level", options.log_level, "--report-fd", str(report)]
-    for option in ("--config", "--lm", "--grace", "--max-clients"):
+    for option in ("--config", "--lm", "--grace", "--max-clients", "--http"):
         if (value := getattr(options, option[2:].replace("-", "_"))) is not None:
             command += [option, _as_argument(option, value)]
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC

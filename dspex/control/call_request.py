@@ -10,6 +10,7 @@ from typing import Any, Final, TypedDict, Unpack
 
 from dspex_worker.wire import Packed
 
+from .. import spans
 from ..errors import InvalidInput, UnknownName
 from .request_fields import Fields
 
@@ -91,6 +92,8 @@ def _request(
         if name not in known:
             raise UnknownName("option", name, known)
     given = {name: value for name, value in options.items() if value is not None and value is not False}
+    if spans.source is not None and (carried := spans.source.carried()):
+        given["traceparent"] = carried
     if "session" not in given:
         given.pop("shared", None)
     return {"pool": pool, "command": command, "arguments": {} if arguments is None else arguments, **given}

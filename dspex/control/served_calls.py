@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from dspex_worker.wire import Malformed, Packed
 
+from .. import spans
 from ..errors import InvalidInput, PoolClosed
 from ..lm.usage import Account, counted_by
 from ..pools.call import Call
@@ -195,6 +196,8 @@ class ServedCalls:
     def pool(self, fields: Fields) -> Pool:
         """Return the pool of a call, which checks by itself whether it can take one."""
         calling_client.set(self._client)  # of this request's own task
+        if spans.source is not None and (carried := request_fields.optional_text(fields, "traceparent")):
+            spans.source.adopt(carried)
         return self._supervisor.pool(request_fields.text(fields, "pool"))
 
     # -- sessions ----------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ import weakref
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from ..errors import ResourceExhausted
 from ..events import Event, Name
@@ -37,6 +38,9 @@ from .listener import Listener
 from .server_connection import ServerConnection, ServerResources
 from .throttled_events import ThrottledEvents
 from .upkeep import LOOK, Upkeep
+
+if TYPE_CHECKING:
+    from ..telemetry.http_listener import HttpListener
 
 CLOSE_GRACE = 1.0  # seconds that the answers of calls which have just ended get to reach their clients
 
@@ -56,10 +60,15 @@ class Service:
         on_stop: Callable[[float | None], None] | None = None,
         on_restart: Callable[[float | None], None] | None = None,
         max_clients: int = MAX_CLIENTS,
+        http: int | None = None,
     ) -> None:
         """`on_stop(grace)` is called when a client asks to stop, and must not block; else `EmbeddedStop` does it.
 
         `on_restart(grace)`, likewise, is for a process that exists for this service alone.
+        `http` is a port of 127.0.0.1 (0: a free one, see `http.url`) for `/livez`, `/readyz` and `/metrics`.
+
+        Raises:
+            SettingsError: the path or the port cannot be.
         """
         self.supervisor = supervisor
         self.path = _path(path, name)
@@ -68,6 +77,7 @@ class Service:
         self.events = EventLog()
         self.lines = EventLog(least=logging.INFO, count=LINES)
         self._on_restart = on_restart
+        self.http = None if http is None else _http_listener(supervisor, http)
         self._on_stop = (
             on_stop
             or EmbeddedStop(supervisor, record_end=self.record_end, close=self.close, report=self._report_error).request
@@ -96,7 +106,8 @@ class Service:
         """Claim the socket and answer on it from now on.
 
         Raises:
-            SettingsError: the folder is not private, the path too long, or a living supervisor has it.
+            SettingsError: the folder is not private, the path too long, or a living supervisor has it. Or the port
+                of `http` is taken.
             ResourceExhausted: the system has no thread for it.
         """
         self._claim = claims.claim(self.path, self.run)
@@ -116,6 +127,12 @@ class Service:
             ) from error
         self._is_serving.wait()
         _living.add(self)
+        try:
+            if self.http is not None:
+                self.http.start()
+        except BaseException:  # whatever it is, a service that did not start leaves nothing
+            self.close()
+            raise
         return self
 
     def close(self) -> None:
@@ -124,6 +141,8 @@ class Service:
             thread = self._thread
             if thread is None or self.run.pid != os.getpid():
                 return
+            if self.http is not None:
+                self.http.close()
             if self._loop is not None and self._closing is not None:
                 with contextlib.suppress(RuntimeError):  # the loop has ended by itself
                     self._loop.call_soon_threadsafe(self._closing.set)
@@ -280,6 +299,8 @@ class Service:
 
         Each number is pointed at /dev/null rather than closed, so that what still owns it closes nothing else (C13).
         """
+        if self.http is not None:
+            self.http.after_fork()
         descriptors = [connection.descriptor for connection in self._resources.places.everybody]
         if self._claim is not None:
             descriptors += [*self._claim.descriptors, *self._listener.descriptors]
@@ -296,6 +317,12 @@ def _after_fork_of_all() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork_of_all)
+
+
+def _http_listener(supervisor: Supervisor, port: int) -> HttpListener:
+    from ..telemetry.http_listener import HttpListener  # at first need: most services have none
+
+    return HttpListener(supervisor, port)
 
 
 def _path(path: str | os.PathLike[str] | None, name: str) -> Path:

@@ -13,10 +13,10 @@ import os
 import random
 import threading
 import weakref
-from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, Unpack, cast
 
-from .. import events
+from .. import events, spans
 from ..errors import LMError, UnknownName
 from . import embedded
 from .blocking_driver import BlockingDriver
@@ -186,7 +186,7 @@ class LMClient:
         """Send an event to the listeners; where there are none, it goes to the log from here."""
         received = [listener.emit(name, **facts) for listener in tuple(self._listeners)]
         if not any(received):
-            events.write_log(events.Event(name, facts))
+            events.write_log(events.Event(name, events.correlated(facts)))
 
     def close(self) -> None:
         """Close the idle connections of all threads and loops and the embedded servers. It may be used again."""
@@ -224,7 +224,7 @@ class LMClient:
                 choices = []
                 for candidate in range(max(plan.n, 1)):
                     request = self._request(plan, messages, candidate, lms)
-                    choices.append((yield from choice(self._services, request, self.usage)))
+                    choices.append((yield from self._seen(request, functools.partial(choice, self._services, request))))
                 return completion_of(*choices)
             except LMError as error:
                 lms.failed(error)
@@ -235,7 +235,7 @@ class LMClient:
             request: Request | None = None
             try:
                 request = self._request(CallPlan(lms.lm, options), messages, 0, lms, stream=True)
-                yield from texts(self._services, request, self.usage)
+                yield from self._seen(request, functools.partial(texts, self._services, request))
                 return
             except LMError as error:
                 if request is not None and request.was_shown:
@@ -248,7 +248,7 @@ class LMClient:
             try:
                 self.usage.check()
                 request = self._own(self._requests.embedding(lms.lm, asked), lms)
-                made = yield from choice(self._services, request, self.usage)
+                made = yield from self._seen(request, functools.partial(choice, self._services, request))
                 return cast("EmbeddedTexts", made.answer).vectors
             except LMError as error:
                 lms.failed(error)
@@ -266,7 +266,14 @@ class LMClient:
         made.spend = functools.partial(self.usage.add, lm, more=origin.accounts)
         made.has_alternative = bool(request.get("has_alternative"))
         self.usage.check(origin.accounts)
-        return relayed(self._services, made, self.usage, origin.accounts)
+        return self._seen(made, functools.partial(relayed, self._services, made, accounts=origin.accounts))
+
+    def _seen(self, request: Request, carry_out: Callable[[UsageMeter], Effects[Any]]) -> Effects[Any]:
+        """Carry out a request, within a span if there are any."""
+        if spans.source is None:
+            return carry_out(self.usage)
+        effects: Effects[Any] = spans.source.lm_request(request.lm, request.body, self.usage, carry_out)
+        return effects
 
     def _request(
         self, plan: CallPlan, messages: Sequence[Message], candidate: int, lms: Failover, *, stream: bool = False

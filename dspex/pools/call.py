@@ -20,6 +20,7 @@ from .state.records import CallRecord, SessionUse
 
 if TYPE_CHECKING:
     from ..errors import DspexError
+    from ..spans import CallSpan
     from .streams import StreamBuffer
 
 RAISED_MOST = 64  # errors of callbacks that a call keeps: an optimizer's may fail thousands of times
@@ -52,6 +53,8 @@ class Call(CallRecord):
         "loop_batch",
         "made_at",
         "raised",
+        "sent_at",
+        "span",
         "stream",
         "timeout",
         "value",
@@ -91,6 +94,8 @@ class Call(CallRecord):
         self.is_trusted = is_trusted  # made by this process itself, not for a client of its control socket
         self.context = contextvars.copy_context()  # tools that it calls back run in it (C14)
         self.worker_name = ""
+        self.sent_at = 0.0  # to its last worker; noted where the pool's calls are tallied, or it has a span
+        self.span: CallSpan | None = None
         self.is_ended = False
         self.keeps_packed = False  # large values of it only travel through: see `wire.Packed`
         self.value: Any = None

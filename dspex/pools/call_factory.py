@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dspex_worker.wire import OverLimit, Packed, Unencodable, messages
 
+from .. import spans
 from ..errors import EncodeError, FrameTooLarge, InvalidInput, UnknownName, WouldDeadlock
 from .call import Call, next_id
 from .call_client import CallClient
@@ -92,6 +93,8 @@ class CallFactory:
         if outers:
             call.generation = outers[0].generation
             self._require_no_deadlock(call, outers)
+        if spans.source is not None:
+            call.span = spans.source.call(dispatcher.name, command, id, call.context)
         return call
 
     def set_commands(self, commands: dict[str, dict[str, Any]], generation: int) -> None:

@@ -25,6 +25,7 @@ from ..errors import CallTimeout, PoolClosed
 from ..events import Bus
 from . import state_events
 from .call import Call, wake_all
+from .call_tally import CallTally
 from .changes import Changes
 from .deferred import Deferred
 from .executor import Executor, rules_of
@@ -85,6 +86,8 @@ class Dispatcher(Executor):
             self._is_torn = True
             is_first = call.end(error=error)
             self.counts[count] += is_first
+            if is_first:
+                self.note_end(call, is_given_up=True)
             if is_first and wakes:
                 self.deferred.ended.append(call)
             self.carry_out(self.state.abandon(call, monotonic()), channels)
@@ -191,6 +194,8 @@ class Dispatcher(Executor):
             self.broken = cause
             self.state.is_closed = self.state.is_over = True
             ended = [call for call in self.live.values() if call.end(error=self.closed())]
+            for call in ended:
+                self.note_end(call)
             self.live.clear()
         wake_all(ended)
         self.changes.notify()
@@ -248,6 +253,13 @@ class Dispatcher(Executor):
         """Whether nobody waits for a call."""
         with self.lock:
             return not self.state.queued and not any(w.live_calls for w in self.state.workers.values())
+
+    def tallied(self) -> CallTally:
+        """Return how the calls have ended since this was first asked."""
+        with self.lock:
+            if self.tally is None:
+                self.tally = CallTally()
+            return self.tally.copy()
 
     def failure(self) -> PoolClosed | None:
         """Return the error of a pool whose engine has ended; None while it runs."""

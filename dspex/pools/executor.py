@@ -17,6 +17,7 @@ from ..config import PoolConfig
 from ..errors import PoolClosed, ProtocolError, WorkerBootError
 from . import call_errors
 from .call import Call, next_id
+from .call_tally import OK, CallTally, outcome_of
 from .deferred import Deferred
 from .durable_sessions import DurableSessions
 from .processes.channel import Channel
@@ -42,6 +43,7 @@ class Executor:
         self.durable = DurableSessions()
         self.boot_error: WorkerBootError | None = None
         self.broken: BaseException | None = None
+        self.tally: CallTally | None = None  # once somebody asks for it
         self.deferred = deferred
 
     def carry_out(self, instructions: Iterable[Instruction], channels: list[Channel], own: Call | None = None) -> None:
@@ -101,6 +103,7 @@ class Executor:
         for call in taken:
             self.live.pop(call.id, None)
             if call.end(error=ProtocolError(f"The answer to {call.command!r} could not be taken.")):
+                self.note_end(call)
                 ended.append(call)
         self.deferred.ended.extend(ended)
 
@@ -109,9 +112,19 @@ class Executor:
         if kind != Kind.ERROR:
             self.counts["answered"] += 1
             call.end(body)
-            return
-        self.counts["failed"] += 1
-        call.end(error=call_errors.error_from_reply(body, call, self.name, worker))
+        else:
+            self.counts["failed"] += 1
+            call.end(error=call_errors.error_from_reply(body, call, self.name, worker))
+        self.note_end(call)
+
+    def note_end(self, call: Call, *, is_given_up: bool = False) -> None:
+        """Tell whoever tallies or traces calls that one has just ended."""
+        if self.tally is not None or call.span is not None:
+            outcome = outcome_of(call, is_given_up=is_given_up)
+            if self.tally is not None:
+                self.tally.end(call, outcome, monotonic())
+            if call.span is not None:
+                call.span.end("" if outcome == OK else outcome, call.sent_at, call.worker_name)
 
     def is_durable(self, session: str) -> bool:
         """Return whether replies in the session must report what they wrote (S9); any thread, without the lock."""
@@ -133,6 +146,8 @@ class Executor:
         if instruction.restore is not None:
             channel.append(self.durable.restore_frame(next_id(), instruction.restore))
         call.worker_name = worker.name
+        if self.tally is not None or call.span is not None:
+            call.sent_at = monotonic()
         worker.calls[call.id] = call  # before the frame: what is not in here was never sent, see `state.recovery`
         call.frame_end = channel.append(call.frame)
         channels.append(channel)
@@ -171,6 +186,7 @@ class Executor:
             return
         call.end(error=call_errors.error_for(instruction, call, self._facts(), self.workers.get(call.generation)))
         self.counts["expired" if instruction.why is EndReason.LATE else "failed"] += 1
+        self.note_end(call)
         if call is not own:  # whoever submits it looks at once
             self.deferred.ended.append(call)
 

@@ -30,6 +30,8 @@ def context_within(pool: object, outer: Call) -> Context:
     """Return the contextvars of the call's caller, in which whatever is called is nested in the call."""
     context = outer.context.copy()
     context.run(_outer.set, (pool, outer))
+    if outer.span is not None:
+        outer.span.enter_worker(context, outer.sent_at, outer.worker_name)
     return context
 
 

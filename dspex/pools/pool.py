@@ -20,6 +20,7 @@ from .call import Call
 from .call_client import CallClient
 from .call_factory import CallFactory
 from .call_rows import LiveCalls
+from .call_tally import CallTally
 from .call_verbs import CallKeywords, StreamKeywords
 from .callback_handlers import CallbackHandlers
 from .caller import Caller, Cancel
@@ -262,6 +263,10 @@ class Pool:
         problem = process.memory_problem if process is not None else ""
         memory_cap = forkserver.memory_cap
         return shown_pool(observe(stats, has_forkserver=pid is not None, poll_problem=problem, memory_cap=memory_cap))
+
+    def tally(self) -> CallTally:
+        """Return how its calls have ended since this was first asked; from then on each is counted."""
+        return self._dispatcher.tallied()
 
     def session_rows(self, limit: int) -> list[SessionRow]:
         """Return the `limit` sessions that were used last."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .. import defaults
 from ..errors import DspexError
 from ..programs.options.routing import GENERAL_POOL
+from ..telemetry.metrics_app import register_if_installed
 
 if TYPE_CHECKING:
     from ..pools.supervising import Supervising
@@ -63,9 +64,10 @@ class UsedWorkers:
             supervisor = program.supervisor_used
             if supervisor not in self._used:
                 self._used.append(supervisor)
-        for supervisor in self._used:
-            if isinstance(supervisor, Supervisor):
-                supervisor.wait_ready()
+        own_ones = [supervisor for supervisor in self._used if isinstance(supervisor, Supervisor)]
+        register_if_installed(own_ones)
+        for supervisor in own_ones:
+            supervisor.wait_ready()
 
     def _stop(self) -> None:
         for supervisor in reversed(self._started):

@@ -7,6 +7,8 @@ from collections.abc import ItemsView, Iterator, KeysView, Mapping, Sequence, Va
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, cast
 
+from .call_trace import NO_TRACE, Trace
+
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
@@ -38,7 +40,7 @@ class Prediction(Generic[S_co]):
     "tool_call", "content_filter", or the provider's own word where DSPy has none. `logprobs` are those of its tokens
     (`out.logprobs.content[0].token`) if `logprobs=True` asked for them, else None; those of several answers are in
     `all_logprobs`. `trace` holds a step for each call of a predictor, in the order in which they ended, if
-    `using(trace=True)` asked for it.
+    `using(trace=True)` asked for it; `trace.save("trace.json")` writes a file for Perfetto.
     """
 
     __slots__ = (
@@ -60,7 +62,7 @@ class Prediction(Generic[S_co]):
     cost_usd: float | None
     finish_reason: str
     route: str
-    trace: Sequence[TraceStep]
+    trace: Trace
     usage: Mapping[str, Mapping[str, Any]]
 
     def __init__(
@@ -84,7 +86,7 @@ class Prediction(Generic[S_co]):
         put(self, "cost_usd", cost_usd)
         put(self, "route", route)
         put(self, "finish_reason", finish_reason)
-        put(self, "trace", tuple(trace))
+        put(self, "trace", Trace(trace) if trace else NO_TRACE)
         put(self, "all_logprobs", tuple(logprobs))
 
     def __getattr__(self, name: str) -> Any:

@@ -11,9 +11,10 @@ from typing import Any
 class TraceStep:
     """One call of one predictor; `name, inputs, outputs = step` unpacks it as an entry of DSPy's trace.
 
-    `seconds` is wall time, with all requests to the model that it took. `usage` is {model: counters}, empty where the
-    cache answered (`cached`). `finish_reason` is its last answer's. `error` says why it failed; a program may go on.
-    `is_cut` says that inputs and outputs were left out, for a trace holds at most 4 MiB of them.
+    `began` is on `time.time()`'s clock, 0.0 where it is not known. `seconds` is wall time, with all requests to the
+    model that it took. `usage` is {model: counters}, empty where the cache answered (`cached`). `finish_reason` is its
+    last answer's. `error` says why it failed; a program may go on. `is_cut` says that inputs and outputs were left out,
+    for a trace holds at most 4 MiB of them.
     """
 
     predictor: str
@@ -25,6 +26,7 @@ class TraceStep:
     cached: bool = False
     error: str = ""
     is_cut: bool = False
+    began: float = 0.0
 
     def __iter__(self) -> Iterator[Any]:
         return iter((self.predictor, self.inputs, self.outputs))

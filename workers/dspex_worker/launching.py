@@ -20,7 +20,7 @@ folders, module = sys.argv[1:3]
 del sys.argv[1:3]
 ends = [i for i, entry in enumerate(sys.path) if entry.rstrip("/").endswith(("site-packages", "dist-packages"))]
 at = min(ends, default=len(sys.path))
-sys.path[at:at] = [entry for entry in folders.split(":") if entry not in sys.path]
+sys.path[at:at] = [entry for entry in folders.split(":") if entry and entry not in sys.path]
 runpy.run_module(module, run_name="__main__", alter_sys=True)
 """
 

@@ -9,6 +9,9 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
+from ...types.call_trace import Trace
+from ...types.trace_step import TraceStep
+
 Usage = Mapping[str, Mapping[str, Any]]  # {model: {"prompt_tokens": ..., ...}}
 _SHOWN = 200
 
@@ -60,6 +63,7 @@ class StepRecord:
     overwrote: tuple[str, ...] = ()  # names that an earlier step, or the inputs, had given (P3)
     errors: tuple[BaseException, ...] = ()  # of the attempts that failed
     children: Steps = field(default_factory=lambda: Steps(()))
+    began: float = 0.0  # on `time.time()`'s clock; 0.0 where nothing ran
 
     def __getitem__(self, name: str) -> Any:
         """Return an item of `extra`."""
@@ -147,6 +151,24 @@ class Result:
             return self._state[name]
         except KeyError:
             raise AttributeError(f"The run's state has no {name!r}. {_near(name, self._state)}") from None
+
+    @property
+    def trace(self) -> Trace:
+        """The steps that ran, composite ones before theirs; `trace.save("trace.json")` writes a file for Perfetto."""
+        ran = [record for record in self.steps.flat() if record.began]
+        return Trace(
+            TraceStep(
+                record.name,
+                {},
+                {},
+                seconds=record.seconds,
+                usage=record.usage,
+                cached=record.cached,
+                error=type(record.errors[-1]).__name__ if record.status is Status.FAILED and record.errors else "",
+                began=record.began,
+            )
+            for record in ran
+        )
 
     def __contains__(self, name: object) -> bool:
         return name in self._state

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ... import spans
 from ...errors import PipelineError
 from ..drivers.driver import Driver
 from .plan import Plan, StepSequence
@@ -31,7 +32,7 @@ async def run_whole(plan: Plan, run: PipelineRun, inputs: Mapping[str, Any], dri
     records: list[StepRecord] = []
     try:
         run.emit(EventKind.RUN_STARTED, facts={"inputs": sorted(state)})
-        with run.account:
+        with run.account, spans.block(f"pipeline {plan.name}"):
             await run_sequence(plan.sequence, run, state, driver, run.deadline, records)
     except StepFailed as failed:
         raise _pipeline_error(

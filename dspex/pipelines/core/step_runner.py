@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ... import spans
 from ...errors import InvalidReturn, StepTimeout
 from ...lm.usage import Account
 from ..drivers.driver import Driver, Expired, is_cancellation
@@ -55,6 +56,11 @@ async def run_step(run: PipelineRun, node: Node, state: Mapping[str, Any], drive
     Raises:
         StepFailed: it came to nothing.
     """
+    with spans.block(f"step {node.name}", **{"dspex.step.kind": node.step.kind}):
+        return await _run_step(run, node, state, driver, deadline)
+
+
+async def _run_step(run: PipelineRun, node: Node, state: Mapping[str, Any], driver: Driver, deadline: float) -> StepEnd:
     began = time.monotonic()
     driver.check()
     condition = node.step.policy.when
@@ -167,7 +173,7 @@ async def _fall_back(
         generation=done.record.generation,
         attempts=tried.attempts,
         reason=f"fell back after {type(tried.last).__name__}",
-        seconds=time.monotonic() - began,
+        **_times_since(began),
         usage=done.record.usage,
         cost_usd=_together(tried.account.cost, done.record.cost_usd),
         optimized=done.record.optimized,
@@ -189,7 +195,7 @@ def _step_end(node: Node, made: StepOutput, tried: _Attempts, state: Mapping[str
         generation=made.generation,
         attempts=tried.attempts,
         reason="; ".join(filter(None, (made.reason, again))),
-        seconds=time.monotonic() - began,
+        **_times_since(began),
         usage=made.usage,
         cost_usd=tried.account.cost,
         cached=made.cached,
@@ -212,7 +218,7 @@ def _failed(run: PipelineRun, node: Node, tried: _Attempts, began: float) -> Ste
         Status.FAILED,
         attempts=tried.attempts,
         reason=f"failed with {type(tried.errors[0]).__name__}",
-        seconds=time.monotonic() - began,
+        **_times_since(began),
         cost_usd=tried.account.cost,
         errors=tuple(tried.errors),
         children=Steps(tried.children),
@@ -252,3 +258,9 @@ def _out_of_time(run: PipelineRun, node: Node, began: float, deadline: float) ->
 def renamed(node: Node, name: str, index: int) -> Node:
     """Return the node under another name: one of the many times that a step of `map_each` runs."""
     return replace(node, name=name, index=index)
+
+
+def _times_since(began: float) -> dict[str, float]:
+    """Return a record's `seconds`, and when it began on `time.time()`'s clock."""
+    seconds = time.monotonic() - began
+    return {"seconds": seconds, "began": time.time() - seconds}

@@ -125,11 +125,13 @@ class _ShownCall:
         """Return the prediction, with a trace if one is wanted."""
         predictor = self._predictor
         if predictor._observer.watch.trace:
+            seconds = time.monotonic() - self._began
             step = TraceStep(
                 predictor.name,
                 dict(self._inputs),
                 made.to_dict(),
-                seconds=time.monotonic() - self._began,
+                seconds=seconds,
+                began=time.time() - seconds,
                 usage=made.usage,
                 finish_reason=made.finish_reason,
                 cached=made.cached,

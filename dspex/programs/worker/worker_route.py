@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from ... import defaults
@@ -175,7 +176,7 @@ class WorkerCalls:
 
     def _step(self, told: Mapping[str, Any]) -> TraceStep:
         """Return a step of the trace; the outputs of the program's own signature have its types."""
-        outputs, known = told["outputs"], self.spec.answered
+        outputs, known, began = told["outputs"], self.spec.answered, told.get("began")
         if outputs and outputs.keys() == known.output_fields.keys():
             with contextlib.suppress(DspexError):
                 outputs = self.spec.typed(outputs)
@@ -189,6 +190,7 @@ class WorkerCalls:
             cached=told.get("cached") is True,
             error=str(told.get("error") or ""),
             is_cut=told.get("is_cut") is True,
+            began=began if isinstance(began, float) and isfinite(began) and began > 0 else 0.0,
         )
 
     def _count_direct(

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -287,7 +290,15 @@ def test_stop_waits_for_a_supervisor_whose_run_file_was_swept_away(live: Starter
 
 
 @pytest.mark.parametrize(
-    "text", ["sizes = 3", "[lm]\nmodel = 'openai/m'\ntemprature = 1", "[pool.x]", "[budget]\nusd = 'x'"]
+    "text",
+    [
+        "sizes = 3",
+        "[lm]\nmodel = 'openai/m'\ntemprature = 1",
+        "[pool.x]",
+        "[budget]\nusd = 'x'",
+        "[http]\nprt = 1",
+        "[http]\nport = 'x'",
+    ],
 )
 def test_wrong_settings_have_an_exit_code_of_their_own(folder: Path, settings: Path, text: str) -> None:
     """process: 2, in either ground"""
@@ -310,3 +321,24 @@ def test_a_closed_output_is_said(
         patched.setattr(sys, "stdout", None)
         assert main(["call", "faults", "ping"]) == 1
     assert "output is closed" in capsys.readouterr().err
+
+
+def test_the_port_of_the_settings_answers_until_the_service_stops(live: Starter, folder: Path, settings: Path) -> None:
+    """process: with probes and metrics"""
+    settings.write_text(settings.read_text() + "\n[http]\nport = 0\n")
+    one = live()
+    said = folder / "default.out"
+
+    def url() -> str:
+        found = re.search(r"answering on (http://127\.0\.0\.1:\d+)", said.read_text())
+        return found[1] if found else ""
+
+    eventually(lambda: bool(url()), what="it says where")
+    with urllib.request.urlopen(f"{url()}/readyz", timeout=10) as answer:
+        assert answer.status == 200
+    with urllib.request.urlopen(f"{url()}/metrics", timeout=10) as answer:
+        assert b'dspex_pool_ready{pool="faults"} 1.0' in answer.read()
+    assert main(["stop"]) == 0
+    assert one.process.wait(timeout=10) == 0
+    with pytest.raises(urllib.error.URLError):
+        urllib.request.urlopen(f"{url()}/livez", timeout=10)

@@ -175,11 +175,13 @@ class CallObserver(BaseCallback):  # type: ignore[misc]
     def _add_step(self, begun: _Open, outputs: Any, exception: BaseException | None) -> None:
         assert self.steps is not None
         assert begun.step is not None
+        seconds = time.monotonic() - begun.began
         step: dict[str, Any] = {
             **begun.step,
             "inputs": _crossing({name: value for name, value in begun.inputs.items() if name not in _OPTIONS}),
             "outputs": _crossing(parted(outputs)[0]) if hasattr(outputs, "items") else {},
-            "seconds": time.monotonic() - begun.began,
+            "seconds": seconds,
+            "began": time.time() - seconds,
             "usage": _summed(begun.step["usage"]),
             "cached": bool(begun.step["cached"]),
         }
