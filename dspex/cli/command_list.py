@@ -30,6 +30,7 @@ SECTIONS: dict[str, tuple[ListedCommand, ...]] = {
         ListedCommand("stop", "stop a supervisor and wait until it is gone"),
         ListedCommand("status", "show what a live supervisor is doing"),
         ListedCommand("health", "say whether each pool can take a call now"),
+        ListedCommand("dashboard", "show a live supervisor in a browser"),
         ListedCommand("events", "print the last events, and with --follow the coming ones"),
     ),
     "Pools and calls": (

@@ -31,12 +31,7 @@ class EventLog:
 
     def take(self, event: Event) -> None:
         """Keep an event; for `Supervisor.on_event`."""
-        row = {
-            "time": event.time,
-            "name": event.name.value,
-            "level": event.level,
-            "facts": {key: _readable(value) for key, value in event.facts.items()},
-        }
+        row = event_row(event)
         with self._lock:
             self._recent.append(row)
             followers = tuple(self._followers)
@@ -100,6 +95,16 @@ class Follower:
     def _wake(self) -> None:
         self._is_woken = False
         self._arrived.set()
+
+
+def event_row(event: Event) -> dict[str, Any]:
+    """Return an event as clients get it: plain, and without keys."""
+    return {
+        "time": event.time,
+        "name": event.name.value,
+        "level": event.level,
+        "facts": {key: _readable(value) for key, value in event.facts.items()},
+    }
 
 
 def _readable(value: Any) -> Any:
