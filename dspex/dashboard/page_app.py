@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from ..errors import DspexError
 from ..pools.supervisor import Supervisor
-from ..serving.access_gate import LOOPBACK, AccessGate
+from ..serving.access_gate import LOOPBACK, AccessGate, checked_token
 from ..serving.event_stream import EventWriter, ServedEvent
 from ..serving.problems import problem_of
 from ..serving.request_refused import RequestRefused
@@ -52,6 +52,7 @@ def dashboard(
     Raises:
         SettingsError: the token is none that a header can hold.
     """
+    token = checked_token(token)
     shown = Pages(SupervisorSource(source) if isinstance(source, Supervisor) else source, operate=operate)
 
     @contextlib.asynccontextmanager

@@ -73,5 +73,8 @@ def _bounded(row: Row) -> Row:
 def _cause(row: Row) -> tuple[str, str, str]:
     """Return the pool, what happened, and why."""
     facts = row["facts"]
-    why = facts.get("reason") or facts.get("cause") or facts.get("signal") or facts.get("exit_code") or ""
-    return str(facts.get("pool", "")), row["name"].rpartition(".")[2], str(why)
+    why = str(facts.get("reason", ""))
+    if why in ("", "died"):  # by itself
+        ended = (f"{name.replace('_', ' ')} {facts[name]}" for name in ("signal", "exit_code") if name in facts)
+        why = ", ".join([str(facts.get("cause", "")), *ended]).removeprefix(", ")
+    return str(facts.get("pool", "")), row["name"].rpartition(".")[2], why

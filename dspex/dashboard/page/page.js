@@ -20,7 +20,7 @@ function make(tag, about = {}, ...inside) {
 // -- numbers -----------------------------------------------------------------------------------------------------
 
 const number = (value) => Number(value ?? 0).toLocaleString("en-US", { maximumFractionDigits: 1 });
-const dollars = (value) => `$${Number(value ?? 0).toFixed(value >= 100 ? 2 : 4)}`;
+const dollars = (value) => (value ? `$${value.toFixed(value >= 100 ? 2 : 4)}` : "$0");
 const score = (value) => (value == null ? "–" : Number(value).toLocaleString("en-US", { maximumFractionDigits: 3 }));
 const clock = (at) => new Date(at * 1000).toLocaleTimeString("en-GB");
 
@@ -34,13 +34,15 @@ function span(seconds) {
 }
 
 function size(bytes) {
+  if (bytes < 2 ** 20) return bytes < 1024 ? `${bytes} B` : `${Math.round(bytes / 1024)} KiB`;
   return bytes >= 2 ** 30 ? `${(bytes / 2 ** 30).toFixed(1)} GiB` : `${Math.round(bytes / 2 ** 20)} MiB`;
 }
 
 // -- parts -------------------------------------------------------------------------------------------------------
 
 function drawn(lines, kind = "spark") {
-  const most = Math.max(1e-9, ...lines.flat());
+  const top = Math.max(0, ...lines.flat());
+  const most = (kind === "curve" ? top : 1.15 * top) || 1;
   const least = kind === "curve" ? Math.min(most, ...lines.flat()) : 0;
   const picture = document.createElementNS(SVG, "svg");
   picture.setAttribute("viewBox", "0 0 100 100");
@@ -147,7 +149,7 @@ function pool(one) {
     one.reason ? make("p", { class: "note bad" }, `Not ready: ${one.reason}`) : null,
     !one.reason && one.last_boot_error ? make("p", { class: "note bad" }, `Last failed start: ${one.last_boot_error}`) : null,
     cap && !one.memory.is_enforced ? make("p", { class: "note warn" }, "The memory cap is not enforced.") : null,
-    quarantined ? make("p", { class: "note warn" }, `${quarantined} calls are in quarantine.`) : null,
+    quarantined ? make("p", { class: "note warn" }, `In quarantine: ${quarantined} call(s) that killed their workers.`) : null,
     make("div", { class: "lines" },
       line("Calls a second", number(last(past.rate)), past.rate),
       line("Time of a call, mean", span(last(past.mean_s)), past.mean_s),
@@ -163,7 +165,7 @@ function pool(one) {
       ["Sessions", (row) => number(row.sessions), "number"],
       ["Answered", (row) => number(row.answered), "number"],
       ["Age", (row) => span(row.age_s), "number"],
-    ], one.workers) : null);
+    ], [...one.workers].sort((a, b) => a.worker.localeCompare(b.worker, "en", { numeric: true }))) : null);
 }
 
 function calls(seen) {
@@ -204,7 +206,9 @@ async function cancel(id) {
 }
 
 function facts(event) {
-  return Object.entries(event.facts).filter(([name]) => name !== "level").map(([name, value]) => `${name}=${value}`).join(" ");
+  return Object.entries(event.facts).filter(([name]) => name !== "level")
+    .map(([name, value]) => `${name}=${Number.isInteger(value) ? value : typeof value === "number" ? value.toPrecision(3) : value}`)
+    .join(" ");
 }
 
 const levelled = (event) => tag(event.name.replace(/^dspex\./, ""), event.level >= 40 ? "bad" : event.level >= 30 ? "warn" : "");
