@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -124,7 +124,7 @@ class ServiceSource:
             self._client = None
 
     @contextmanager
-    def _connected(self) -> Iterator[DirectClient]:
+    def _connected(self) -> Generator[DirectClient]:
         """Yield the connection; one that fails is given up, as what it answers next may be another question's."""
         if self._client is None:
             self._client = self._connect()

@@ -90,7 +90,8 @@ def test_a_flood_of_events_reaches_the_page_as_a_few_pictures(sup: dspex.Supervi
         page.evaluate(
             """() => {
               window.pictures = 0; window.clicks = 0;
-              new MutationObserver(() => window.pictures++).observe(document.getElementById("totals"), {childList: true});
+              const drawn = new MutationObserver(() => window.pictures++);
+              drawn.observe(document.getElementById("totals"), {childList: true});
               document.querySelector("h1").addEventListener("click", () => window.clicks++);
             }"""
         )
