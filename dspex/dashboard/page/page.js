@@ -25,7 +25,7 @@ const score = (value) => (value == null ? "–" : Number(value).toLocaleString("
 const clock = (at) => new Date(at * 1000).toLocaleTimeString("en-GB");
 
 function span(seconds) {
-  if (seconds == null) return "–";
+  if (!seconds) return "–";
   if (seconds < 0.0995) return `${(seconds * 1000).toFixed(seconds < 0.00995 ? 1 : 0)} ms`;
   if (seconds < 60) return `${seconds.toFixed(1)} s`;
   const minutes = Math.floor(seconds / 60), hours = Math.floor(minutes / 60), days = Math.floor(hours / 24);
@@ -223,7 +223,7 @@ function log(rows) {
 function events(seen) {
   const { serious, ends, causes, last: newest } = seen.events;
   const died = sum(causes.filter((row) => row.kind === "died"), (row) => row.times);
-  show("restarts", heading("Restarts", died ? `${number(died)} died` : ""),
+  show("restarts", heading("Restarts", died ? `${number(died)} died, of those seen by this page's server` : ""),
     causes.length ? table([
       ["Pool", (row) => row.pool, "name"], ["What", (row) => tag(row.kind, row.kind === "died" ? "bad" : "")],
       ["Why", (row) => row.reason || "–", "text"], ["Times", (row) => number(row.times), "number"],
