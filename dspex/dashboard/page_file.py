@@ -6,7 +6,9 @@ import base64
 import hashlib
 from functools import cache
 from importlib import resources
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+SCRIPTS: Final = ("parts.js", "sections.js", "page.js")  # in this order they are one
 
 
 class PageFile(NamedTuple):
@@ -20,8 +22,9 @@ class PageFile(NamedTuple):
 def page_file() -> PageFile:
     """Return the page."""
     folder = resources.files(__package__ or "dspex.dashboard") / "page"
-    style, script, frame = ((folder / name).read_text("utf-8") for name in ("page.css", "page.js", "page.html"))
-    html = frame.replace("/* page.css */", style).replace("/* page.js */", script)
+    style, frame = ((folder / name).read_text("utf-8") for name in ("page.css", "page.html"))
+    script = "\n".join((folder / name).read_text("utf-8") for name in SCRIPTS)
+    html = frame.replace("/* page.css */", style).replace("/* scripts */", script)
     policy = (
         f"default-src 'none'; style-src {_digest(style)}; script-src {_digest(script)}; connect-src 'self'; "
         "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
