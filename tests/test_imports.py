@@ -29,6 +29,7 @@ HOST_FLOORS = (
     "programs",
     "pipelines",
     "scorecard, serving",
+    "dashboard",
     "cli",
 )
 POOL_FLOORS = ("state", "processes")  # and everything else of pools above them

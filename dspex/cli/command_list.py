@@ -38,6 +38,7 @@ SECTIONS: dict[str, tuple[ListedCommand, ...]] = {
         ListedCommand("status", "show what a live supervisor is doing"),
         ListedCommand("top", "show pools, workers, memory and queues, live"),
         ListedCommand("health", "say whether each pool can take a call now"),
+        ListedCommand("dashboard", "show a live supervisor in a browser"),
         ListedCommand("events", "print the last events, and with --follow the coming ones"),
         ListedCommand("logs", "print the last lines of the log, and with --follow the coming ones"),
         ListedCommand("clients", "show who is connected to a live supervisor"),

@@ -6,8 +6,10 @@ steered. By default it takes one of the places that are kept for operators. What
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,6 +58,11 @@ class DirectClient(OperatorClient):
     def close(self) -> None:
         """End the connection: what runs for it there is cancelled."""
         self._sock.close()
+
+    def interrupt(self) -> None:
+        """End the connection from another thread: what waits for an answer there gets ConnectionLost."""
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
 
     # -- an operator's -------------------------------------------------------------------------------------------
 

@@ -40,12 +40,7 @@ class EventLog:
         """Keep an event; for `Supervisor.on_event`."""
         if event.level < self._least:
             return
-        row = {
-            "time": event.time,
-            "name": event.name.value,
-            "level": event.level,
-            "facts": {key: _readable(value) for key, value in event.facts.items()},
-        }
+        row = event_row(event)
         with self._lock:
             self._recent.append(row)
             self._kept += _length(row)
@@ -116,6 +111,16 @@ class Follower:
 
 def _length(row: dict[str, Any]) -> int:
     return sum(len(value) for value in row["facts"].values() if isinstance(value, str))
+
+
+def event_row(event: Event) -> dict[str, Any]:
+    """Return an event as clients get it: plain, and without keys."""
+    return {
+        "time": event.time,
+        "name": event.name.value,
+        "level": event.level,
+        "facts": {key: _readable(value) for key, value in event.facts.items()},
+    }
 
 
 def _readable(value: Any) -> Any:

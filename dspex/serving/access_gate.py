@@ -24,10 +24,13 @@ class AccessGate:
     others are refused.
     """
 
-    def __init__(self, app: ASGIApp, token: str | None, hosts: frozenset[str] | None) -> None:
+    def __init__(
+        self, app: ASGIApp, token: str | None, hosts: frozenset[str] | None, open_paths: tuple[str, ...] = OPEN
+    ) -> None:
         self._app = app
         self._token = None if token is None else checked_token(token).encode()
         self._hosts = hosts
+        self._open_paths = open_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and (refusal := self._refusal(scope)) is not None:
@@ -41,7 +44,7 @@ class AccessGate:
         if self._hosts is not None and _name_of(headers.get("host", "")) not in self._hosts:
             return RequestRefused(421, "Another host", "This server does not go by the name in the Host header.")
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        if self._token is None or path in OPEN:
+        if self._token is None or path in self._open_paths:
             return None
         given = headers.getlist("authorization")
         kind, _, token = (given[0] if len(given) == 1 else "").partition(" ")
