@@ -7,7 +7,6 @@ or stops the service.
 from __future__ import annotations
 
 import time
-from types import SimpleNamespace
 from typing import Any, Final, Self, cast
 
 from ..errors import WorkerBootError
@@ -23,11 +22,10 @@ from .client_requests import ClientRequests
 from .protocol import Verb
 from .remote_call import RemoteCall
 from .request_fields import Fields
-from .served_pools import ServedPoolFacts
+from .served_pools import ServedPoolFacts, ServedSettings
 
 READY_PATIENCE: Final = 60.0  # seconds
 READY_LOOK: Final = 0.05  # seconds between looks
-NO_TABLES: Final[dict[str, Any]] = {}
 
 
 class ClientSupervision(ClientRequests):
@@ -38,7 +36,7 @@ class ClientSupervision(ClientRequests):
 
     def supervise(self, *, uses_lms: bool) -> None:
         """Begin: the client is connected."""
-        self.config = SimpleNamespace(tables=NO_TABLES, source=f"the service at {self.path}", pools=())
+        self.config = ServedSettings(f"the service at {self.path}")
         self.budgets = PoolBudgets()
         self._port = ServicePort(self)
         self._uses_lms = uses_lms

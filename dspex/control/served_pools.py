@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..pools.pool import Pool
@@ -42,3 +42,12 @@ class ServedPoolFacts:
         """Return the facts of a hello."""
         known = {key: told[key] for key in ("python", "bridge", "concurrency", "call_timeout") if key in told}
         return cls(name, tuple(told.get("imports", ())), **known)
+
+
+@dataclass(frozen=True, slots=True)
+class ServedSettings:
+    """The settings of a service, as far as its clients know them: none of its tables."""
+
+    source: str
+    tables: Mapping[str, Any] = field(default_factory=dict)
+    pools: tuple[()] = ()
