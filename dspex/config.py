@@ -346,6 +346,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
         why = "nests its values too deep to be read"
     except ValueError as error:
         why = f"is not valid TOML: {error}"
+    finally:
+        del text
     # Not inside of an `except`: the error behind this one would show the file's text, which may hold keys.
     raise SettingsError(f"The settings file {str(path)!r} {why}.")
 

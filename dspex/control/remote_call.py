@@ -23,6 +23,7 @@ class RemoteCall:
     client = None
     session: str | None = None
     session_name = ""
+    span = None  # its spans are the service's
 
     def __init__(self, command: str, timeout: float) -> None:
         self.id = next(_ids)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import dspex
-from dspex.cli import target
+from dspex.cli import printing
 from dspex.events import Event, Name, write_log
 from dspex.lm.call_history import HistoryEntry
 from dspex.lm.history_text import text_of
@@ -87,8 +87,8 @@ def test_a_models_words_are_no_commands_of_the_terminal(
     out, err = _Terminal(is_terminal), _Terminal(True)
     monkeypatch.setattr("sys.stdout", out)
     monkeypatch.setattr("sys.stderr", err)
-    target.print_line(f"answer: {text}")
-    target.print_error(f"cannot read {text}")
+    printing.print_line(f"answer: {text}")
+    printing.print_error(f"cannot read {text}")
     assert bool(ACTIVE.search(out.getvalue())) is not is_terminal
     assert not ACTIVE.search(err.getvalue())
 

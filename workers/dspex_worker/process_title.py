@@ -29,7 +29,7 @@ def _setter() -> Callable[[str], None] | None:
         from setproctitle import getproctitle, setproctitle
 
         getproctitle()  # it finds its room at the first call, in a copy of the environment that is read once
-    except ImportError:
+    except (ImportError, ValueError):  # a command line that is no UTF-8: it stays as it is
         return None
     else:
         return setproctitle

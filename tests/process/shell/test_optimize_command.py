@@ -86,7 +86,7 @@ def test_without_an_output_the_program_is_printed(optimizing: Shell) -> None:
     words = ["optimize", "question -> answer", "rows.jsonl", "--metric", "exact_match", "--optimizer", "labeled"]
     said = optimizing(*words, "--quiet", "--option", "k=1")  # with more demos it answers worse than without
     assert said.code == 0, said.err
-    assert len(json.loads(said.out)["demos"]) == 1 and "\ndspex: score " in said.err
+    assert len(json.loads(said.out)["demos"]) == 1 and "dspex: score " in said.err
     facts = json.loads(optimizing(*words, "--json").out)
     assert facts["state"] == "done" and facts["program"]["metadata"]["dspex"]["score"] == facts["score"]
     assert facts["trials"][0]["kind"] == "baseline" and facts["journal"] is None and facts["resume"] is None

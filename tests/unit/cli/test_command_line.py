@@ -60,7 +60,7 @@ WRONG = [
     (["status", "-json"], "No such option: -json. Did you mean --json?"),
     (["--jsn", "status"], "No such option: --jsn. Did you mean --json?"),
     (["statsu"], "No such command: statsu. Did you mean status"),
-    (["rezise", "dspy", "3"], "No such command: rezise. Did you mean resize?"),
+    (["rezise", "dspy", "3"], "No such command: rezise. Did you mean resume or resize?"),
     (["xyzzy"], "No such command: xyzzy. usage: dspex"),
     (["--name", "web", "bench"], "No such option: --name."),
     (["run"], "Missing argument 'PROGRAM'"),
