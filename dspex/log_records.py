@@ -39,6 +39,12 @@ def write_output(level: int, facts: Mapping[str, Any]) -> None:
         _write(logger, level, text, known, _output_line)
 
 
+def prepare() -> None:
+    """Import what records need: at the first one there may be no descriptor left for that."""
+    _record_logger()
+    _logfmt_renderer()
+
+
 @functools.lru_cache(maxsize=1)
 def workers_logger() -> logging.Logger:
     """Return the logger above those of the pools (`dspex.workers.<pool>`): INFO and above, unless the host set a level.

@@ -155,8 +155,6 @@ def _run(options: StartOptions, report: StartReport) -> int:
     source = options.config or os.environ.get("DSPEX_CONFIG") or None
     config = load(source)
     most = max_clients(config.tables, options.max_clients)
-    for variable in strange_variables(pool.name for pool in config.pools):
-        print_error(str(variable))
     log = LogSettings.of(config.tables, options.log_file)
     http = http_port(config.tables, options.http)
     jobs = job_settings(config.tables)  # what is wrong there is said now, not when a job begins
@@ -198,6 +196,8 @@ def _run(options: StartOptions, report: StartReport) -> int:
             http=http,
         )
     with logging_to(handler, options.log_level):
+        for variable in strange_variables(pool.name for pool in config.pools):
+            logger.warning("%s", variable)
         code = loop.run(service)
     if loop.wants_restart:
         beginning.again()

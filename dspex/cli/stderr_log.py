@@ -13,6 +13,8 @@ import select
 import sys
 from collections.abc import Generator
 
+from .. import log_records
+
 FORMAT = "%(asctime)s %(levelname)s %(message)s"
 PIECE = 4096  # bytes that a pipe which is writable takes at once (PIPE_BUF)
 PATIENCE = 0.2  # seconds that a line may wait for a slow reader
@@ -26,6 +28,7 @@ def logging_to_stderr(level: str) -> contextlib.AbstractContextManager[None]:
 @contextlib.contextmanager
 def logging_to(handler: logging.Handler, level: str) -> Generator[None]:
     """Write the records of the logger "dspex" to a handler."""
+    log_records.prepare()
     logger = logging.getLogger("dspex")
     handler.setFormatter(logging.Formatter(FORMAT))
     handler.setLevel(level.upper())  # the workers' loggers have a level of their own

@@ -53,6 +53,7 @@ def with_a_session_that_was_left(supervisor: Supervisor) -> None:
 @pytest.mark.parametrize("use", [plain, with_services, with_a_tool, with_a_session_that_was_left])
 def test_a_dropped_supervisor_ends_with_all_that_it_started(no_leaks: None, use: Any) -> None:
     """process: as when a notebook's cell runs again"""
+    others = set(threading.enumerate())
     supervisor = started()
     use(supervisor)
     processes, known = pids(supervisor), weakref.ref(supervisor)
@@ -62,7 +63,7 @@ def test_a_dropped_supervisor_ends_with_all_that_it_started(no_leaks: None, use:
     assert known() is None
     eventually(lambda: are_gone(processes), what="its processes are gone")
     eventually(
-        lambda: not any(thread.name in ("dspex-engine", "dspex-events") for thread in threading.enumerate()),
+        lambda: not any(one.name in ("dspex-engine", "dspex-events") for one in set(threading.enumerate()) - others),
         what="its threads are gone",
     )
 

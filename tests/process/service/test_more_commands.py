@@ -28,7 +28,8 @@ def running(live: Starter) -> Iterator[None]:
 
 def dspex(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """A command's end: what it printed, and its exit code."""
-    environ = {**os.environ, **variables}  # without what readline has set in this process
+    plain = {name: value for name, value in os.environ.items() if name not in ("LINES", "COLUMNS")}
+    environ = {**plain, **variables}  # without what readline has set in this process
     return subprocess.run([*COMMAND, *words], capture_output=True, text=True, timeout=60, env=environ, check=False)
 
 

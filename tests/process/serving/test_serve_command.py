@@ -167,6 +167,7 @@ def test_an_mcp_client_over_standard_input(model: FakeLM, tmp_path: Path) -> Non
         command=sys.executable, args=command, env={**kept, **env, "DSPEX_DSPY_SIZE": "1"}, cwd=tmp_path
     )
     seen: dict[str, list[int]] = {}
+    others = set(descendants(os.getpid()))  # of tests that ran before
 
     async def ask() -> tuple[Any, Any, Any]:
         async with mcp.Client(server) as client:
@@ -182,7 +183,9 @@ def test_an_mcp_client_over_standard_input(model: FakeLM, tmp_path: Path) -> Non
     assert [tool.name for tool in tools] == ["qa", "Loud"]
     assert json.loads(loud.content[0].text) == {"said": "HI"}
     assert set(qa.structured_content) == {"answer"}
-    eventually(lambda: not set(descendants(os.getpid())) & set(seen["pids"]), what="its processes have ended")
+    begun = set(seen["pids"]) - others
+    assert begun
+    eventually(lambda: not set(descendants(os.getpid())) & begun, what="its processes have ended")
 
 
 LOUD = """

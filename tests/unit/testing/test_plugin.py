@@ -19,6 +19,8 @@ GETTING_STARTED = [page for page in pages.user_pages() if page.startswith("getti
 def run_pytest(folder: Path, *words: str, **variables: str) -> str:
     """The output of a pytest run in the folder, with this tree's plugin."""
     plugins = ["-p", "no:dspex", "-p", "dspex.testing.plugin", "-p", "no:cacheprovider"]
+    if "no:asyncio" not in words:
+        plugins += ["-o", "asyncio_default_fixture_loop_scope=function"]  # unset, pytest-asyncio warns
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *plugins, *words, str(folder)],
         capture_output=True,
