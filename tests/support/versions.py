@@ -24,7 +24,7 @@ from tests.support.paths import ROOT
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 NEWEST = ""  # what pip chooses
 OTHER_DSPYS = ("3.3.1", "3.4.0")  # on the first Python that is here
-NEEDS = ("pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "fastapi>=0.115", "httpx>=0.27")
+NEEDS = ("pytest>=8", "pytest-timeout>=2.3", "pytest-asyncio>=1", "hypothesis>=6.100", "fastapi>=0.115", "httpx>=0.27")
 
 
 @dataclass(frozen=True)
