@@ -40,7 +40,7 @@ def write_project(files: dict[str, str], name: str, folder: Path, *, force: bool
             write_new(path, _text(template, name), force=force)
             if not existed:
                 made.append(path)
-    except Exception:
+    except Exception:  # whatever went wrong, no half of a project is left; raised again
         for path in made:
             with contextlib.suppress(OSError):
                 path.unlink()

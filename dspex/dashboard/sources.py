@@ -130,7 +130,7 @@ class ServiceSource:
             self._client = self._connect()
         try:
             yield self._client
-        except BaseException:
+        except BaseException:  # also a cancelled one: its answer is still under way; raised again
             self.close()
             raise
 
