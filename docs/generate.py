@@ -177,7 +177,7 @@ EVENTS = """\
 `Supervisor.on_event(fn)` calls `fn(event)` on the events thread, with `event.name`, `event.facts`, `event.time` and
 `event.level`. Every event also goes to the standard logger "dspex"; DSPex adds no handlers. No event holds a prompt, an
 input or a key, but `dspex.worker.logged`: its `text` is what your code in a worker printed or logged. It goes to the
-logger `dspex.workers.<pool>` ([Inspecting calls](../guides/inspecting-calls.md#what-workers-print-and-log)).
+logger `dspex.worker.<pool>` ([Inspecting calls](../guides/inspecting-calls.md#what-workers-print-and-log)).
 
 `facts` name the `pool`, `worker`, `session` and `call` where there is one; the end of a worker has a `reason`.
 

@@ -1,6 +1,6 @@
 """Write what happens into the standard `logging` tree, through structlog's bound loggers. Any thread.
 
-`dspex` is the logger of events, `dspex.workers.<pool>` that of what workers print and log. A host that has configured
+`dspex` is the logger of events, `dspex.worker.<pool>` that of what workers print and log. A host that has configured
 structlog gets its own processors in the place of ours, which render logfmt; what they return goes to the same loggers,
 whose levels and handlers are the host's too. structlog is imported with the first record that is written.
 """
@@ -47,11 +47,11 @@ def prepare() -> None:
 
 @functools.lru_cache(maxsize=1)
 def workers_logger() -> logging.Logger:
-    """Return the logger above those of the pools (`dspex.workers.<pool>`): INFO and above, unless the host set a level.
+    """Return the logger above those of the pools (`dspex.worker.<pool>`): INFO and above, unless the host set a level.
 
     It has no handler: without one of the host's, `logging` shows what is WARNING and above on stderr.
     """
-    logger = logging.getLogger("dspex.workers")
+    logger = logging.getLogger("dspex.worker")
     if logger.level == logging.NOTSET:
         logger.setLevel(logging.INFO)
     return logger

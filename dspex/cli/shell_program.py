@@ -129,7 +129,7 @@ def own_workers(choice: ProgramChoice, *, size: int | None = 1, optimizes: bool 
 @contextlib.contextmanager
 def _output_of_workers(*, is_quiet: bool) -> Generator[None]:
     """Pass what the program prints and logs on to standard error; what befalls workers is said by errors alone."""
-    events, output = logging.getLogger("dspex"), logging.getLogger("dspex.workers")
+    events, output = logging.getLogger("dspex"), logging.getLogger("dspex.worker")
     handler = logging.NullHandler() if sys.stderr is None else logging.StreamHandler(sys.stderr)
     output.addHandler(handler)
     output.setLevel(logging.INFO)

@@ -54,7 +54,7 @@ def test_without_structlogs_configuration_records_have_our_form(kept: Kept) -> N
         'event=dspex.worker.died pool=f worker=f/0 event_event="x y"',
     ]
     said, died = kept.records
-    assert (said.name, said.levelno, died.name, died.levelno) == ("dspex.workers.f", 25, "dspex", logging.ERROR)
+    assert (said.name, said.levelno, died.name, died.levelno) == ("dspex.worker.f", 25, "dspex", logging.ERROR)
     assert (said.pool, said.worker, said.pid, said.call, said.session, said.source) == (
         *("f", "f/0", 7, 3, "chat"),
         "my.app",
@@ -88,7 +88,7 @@ def test_a_host_that_configured_structlog_gets_its_own_processors(kept: Kept, se
         **ids,
         "source": "my.app",
         "event": "one\n    two",
-        "logger": "dspex.workers.f",
+        "logger": "dspex.worker.f",
         "level": "info",
         "request": "r1",
     }

@@ -33,7 +33,7 @@ class Kept(logging.Handler):
 
 @pytest.fixture
 def log() -> Iterator[Kept]:
-    handler, logger = Kept(), logging.getLogger("dspex.workers")
+    handler, logger = Kept(), logging.getLogger("dspex.worker")
     before = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)

@@ -1,4 +1,4 @@
-"""Process: what workers print, warn and log reaches the logger `dspex.workers.<pool>`; a flood hurts nobody."""
+"""Process: what workers print, warn and log reaches the logger `dspex.worker.<pool>`; a flood hurts nobody."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Kept(logging.Handler):
 @pytest.fixture
 def log() -> Iterator[Kept]:
     handler = Kept()
-    logger = logging.getLogger("dspex.workers")
+    logger = logging.getLogger("dspex.worker")
     logger.addHandler(handler)
     yield handler
     logger.removeHandler(handler)
@@ -76,7 +76,7 @@ def test_everything_that_a_module_writes_is_logged(
     """process: with its level, where it came from, the worker, its pid and the call."""
     assert dspex.module(f"{OWN}:Speaking", supervisor=sup)(word="w") == "w"
     record = log.of(text)
-    assert (record.name, record.levelno, record.source) == ("dspex.workers.dspy", level, source)
+    assert (record.name, record.levelno, record.source) == ("dspex.worker.dspy", level, source)
     pid = sup.stats()["dspy"]["workers"][0]["pid"]
     assert (record.worker, record.pid) == ("dspy/0", pid)
     assert record.call > 0 or source == "stderr"
