@@ -10,16 +10,20 @@ import logging
 import pickle
 import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import dspex
+import dspex_worker
 from dspex.errors import DspexError
 from dspex.lm.lm_client import LMClient
 from dspex.lm.record import LM
 from tests.support.lm.peer import Peer
 from tests.support.lm.requests import ASK, forwarded
 
+OURS = tuple(f"{Path(str(package.__file__)).parent}/" for package in (dspex, dspex_worker))
 KEY = "canary-4242424242xyz"
 TENANT = "tenant-password-4242"
 CUT = b"HTTP/1.1 200 OK\r\ncontent-length: 200\r\n\r\n{"
@@ -83,7 +87,7 @@ def shown(error: BaseException) -> list[str]:
         one = waiting.pop()
         waiting += [behind for behind in (one.__cause__, one.__context__) if behind is not None]
         for frame in traceback.StackSummary.extract(traceback.walk_tb(one.__traceback__), capture_locals=True):
-            values = (frame.locals or {}) if "/dspex/" in frame.filename else {}
+            values = (frame.locals or {}) if frame.filename.startswith(OURS) else {}
             found += [f"{frame.name}: {name}" for name, value in values.items() if KEY in value or TENANT in value]
         found += [f"{type(one).__name__}: {name}" for name, value in vars(one).items() if KEY in repr(value)]
     return found

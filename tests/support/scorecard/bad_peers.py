@@ -13,7 +13,7 @@ from dspex.scorecard.peer_adapters import Dspex
 from dspex.scorecard.peers import Need, Peer, PeerLimits
 
 # Seconds that a leaked process sleeps: how the test finds its own, whatever else runs on the machine.
-LEAKED = os.environ.setdefault("DSPEX_TEST_LEAKED", f"9876.{os.getpid()}")
+LEAKED = os.environ.setdefault("LEAKED_BY_A_PEER", f"9876.{os.getpid()}")
 
 
 class Losing(Dspex):

@@ -52,9 +52,13 @@ def test_disk_layer_survives_a_writer_that_is_killed(tmp_path: Path) -> None:
 
 
 def _fill(path: str, name: str) -> None:
-    cache = Cache(path=path)
-    for number in range(200):
-        cache.put(f"{name}{number}".encode(), REPLY)
+    cache, missing = Cache(path=path), [f"{name}{number}".encode() for number in range(200)]
+    while missing:  # what the other process holds up for too long is not written down
+        for key in missing:
+            cache.put(key, REPLY)
+        written = Cache(path=path)
+        missing = [key for key in missing if written.get(key) != REPLY]
+        written.close()
     cache.close()
 
 
