@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from dspex import defaults
 from dspex.lm import retries
@@ -20,6 +21,9 @@ from dspex.lm.lm_client import LMClient
 from dspex.testing import FakeLM
 from tests.support.lm.requests import Probe
 from tests.support.paths import ROOT
+
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -27,7 +27,7 @@ SECTIONS: dict[str, tuple[ListedCommand, ...]] = {
         ListedCommand("evaluate", "score a program on the rows of a file"),
         ListedCommand("optimize", "optimize a program on the rows of a file, and save what is best"),
         ListedCommand("jobs", "list optimizations: of a running service, and of the folder of journals"),
-        ListedCommand("job", "show, follow or cancel one optimization"),
+        ListedCommand("job", "show, follow or cancel one optimization, or write its report"),
         ListedCommand("serve", "answer HTTP requests, or an MCP client's, with programs"),
     ),
     "The service": (

@@ -1,4 +1,4 @@
-"""`dspex job`: show an optimization, follow it, cancel it."""
+"""`dspex job`: show an optimization, follow it, cancel it, write its report."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from ..errors import InvalidInput, JournalError, UnknownName
+from ..errors import InvalidInput, JobNotCancelled, JournalError, UnknownName
 from .command_refusal import refused
 from .event_lines import print_event
 from .exit_codes import FAILED, OK
@@ -30,15 +30,20 @@ LOOK_S = 0.5  # between looks at a journal that another process writes
 @click.argument("id", metavar="ID", help="The job's id, the beginning of it, or its journal's file.")
 @click.option("--watch", is_flag=True, help="Print what happens, until it ends.")
 @click.option("--events", is_flag=True, help="Print what has happened.")
-@click.option("--cancel", is_flag=True, help="End it now; it keeps its best so far.")
-def job(options: JobsChoice, id: str, watch: bool, events: bool, cancel: bool, as_json: bool) -> int:
+@click.option("--cancel", is_flag=True, help="End it now, in whatever process it runs; it keeps its best so far.")
+@click.option("--report", metavar="FILE", type=click.Path(), help="Write its report there, one HTML page.")
+def job(
+    options: JobsChoice, id: str, watch: bool, events: bool, cancel: bool, report: str | None, as_json: bool
+) -> int:
     """Print a job's facts, or what happens in it, or end it; 1 says that it did not succeed."""
-    if watch + events + cancel > 1:
-        raise click.UsageError("--watch, --events and --cancel are three things: choose one")
+    if watch + events + cancel + (report is not None) > 1:
+        raise click.UsageError("--watch, --events, --cancel and --report are four things: choose one")
     try:
         row = row_of(options, id)
         if cancel:
             return _cancel(options.target, row, as_json=as_json)
+        if report is not None:
+            return _write_report(row, report, as_json=as_json)
         if watch or events:
             return _follow(options.target, row, follows=watch, as_json=as_json)
     except WRONG as error:
@@ -64,9 +69,7 @@ def _cancel(target: Target, row: Row, *, as_json: bool) -> int:
     if row["state"] not in LIVE:
         raise InvalidInput(f"The job {row['id']} has ended already: {row['state']}.")
     if not row["where"]:
-        raise InvalidInput(
-            f"The job {row['id']} runs in a process that serves no control socket: end it there, with Ctrl-C."
-        )
+        return _cancel_elsewhere(row, as_json=as_json)
     with target.connect() as client:
         client.cancel_job(row["id"])
         for _ in client.job_events(row["id"]):
@@ -74,6 +77,35 @@ def _cancel(target: Target, row: Row, *, as_json: bool) -> int:
         now = client.job_row(row["id"])
     _show({**now, "where": row["where"]}, as_json=as_json)
     return OK if now["state"] == "stopped" else FAILED
+
+
+def _cancel_elsewhere(row: Row, *, as_json: bool) -> int:
+    """End a job of a process that serves no control socket, by a request beside its journal."""
+    from ..programs.optimization.cancel_request import cancel_job
+
+    try:
+        state = cancel_job(row["journal"])
+    except JobNotCancelled as error:
+        print_error(str(error))
+        return FAILED
+    _show({**row, "state": state}, as_json=as_json)
+    return OK if state == "stopped" else FAILED
+
+
+def _write_report(row: Row, file: str, *, as_json: bool) -> int:
+    from ..programs.optimization.journal_report import job_report
+
+    if not row["journal"]:
+        raise InvalidInput(f"The job {row['id']} keeps no journal: what it tried is known where it runs alone.")
+    try:
+        job_report(row["journal"], file)
+    except OSError as error:
+        raise InvalidInput(f"The report {file!r} cannot be written: {error.strerror}.") from None
+    if as_json:
+        print_json({"id": row["id"], "report": str(Path(file).absolute())})
+    else:
+        print_line(f"wrote {file}")
+    return OK
 
 
 def _follow(target: Target, row: Row, *, follows: bool, as_json: bool) -> int:

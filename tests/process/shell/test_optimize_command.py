@@ -122,7 +122,7 @@ def test_an_interrupted_job_keeps_its_best_and_says_how_to_go_on(optimizing: She
 
 
 def test_a_job_is_watched_while_another_process_runs_it(optimizing: Shell, lm: FakeLM) -> None:
-    """process: it is listed as running, and cannot be cancelled from here; one that was killed is interrupted."""
+    """process: it is listed as running, and has a report; one that was killed is interrupted."""
     lm._server.latency = 0.2
     words = ["optimize", "doubling:Doubling", "rows.jsonl", *COPRO, "--journal", "jobs/j.jsonl"]
     process = optimizing.start(*words)
@@ -131,14 +131,29 @@ def test_a_job_is_watched_while_another_process_runs_it(optimizing: Shell, lm: F
     lm._server.latency = 60.0  # it is at work until it is killed
     [row] = listed(optimizing, "--folder", "jobs")
     assert (row["state"], row["baseline"] is not None) == ("running", True)
-    refused = optimizing("job", row["id"], "--cancel", "--folder", "jobs")
-    assert refused.code == 2 and "end it there, with Ctrl-C" in refused.err
+    assert optimizing("job", row["id"], "--report", "page.html", "--folder", "jobs").code == 0
+    assert row["id"] in (optimizing.folder / "page.html").read_text()
     watching = optimizing.start("job", row["id"], "--watch", "--folder", "jobs")
     process.kill()
     process.communicate(timeout=30)
     out, err = watching.communicate(timeout=30)
     assert watching.returncode == 1 and "candidate 0 (baseline, 8 examples)" in out, err
     assert listed(optimizing, "--folder", "jobs")[0]["state"] == "interrupted"
+
+
+def test_a_job_is_cancelled_while_another_process_runs_it(optimizing: Shell, lm: FakeLM) -> None:
+    """process: it ends there, with its best so far; a second request finds it ended."""
+    lm._server.latency = 0.2
+    process = optimizing.start("optimize", "doubling:Doubling", "rows.jsonl", *COPRO, "--journal", "jobs/j.jsonl")
+    journal = optimizing.folder / "jobs" / "j.jsonl"
+    eventually(lambda: journal.exists() and b'"candidate"' in journal.read_bytes(), within=40.0, what="a candidate")
+    [row] = listed(optimizing, "--folder", "jobs")
+    ended = optimizing("job", row["id"], "--cancel", "--folder", "jobs")
+    assert ended.code == 0 and "state: stopped" in ended.out, ended.err
+    process.communicate(timeout=30)
+    assert process.returncode == 1
+    again = optimizing("job", row["id"], "--cancel", "--folder", "jobs")
+    assert again.code == 2 and "has ended already: stopped" in again.err
 
 
 def test_damaged_journals_are_listed_with_the_reason(optimizing: Shell) -> None:
