@@ -12,6 +12,7 @@ than once (`strategies`) is a Program too. The functions that make programs are 
 from __future__ import annotations
 
 import math
+import os
 import sys
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
@@ -96,6 +97,25 @@ class Program(ProgramSpec, Generic[S_co]):
     def with_state(self, state: Mapping[str, Any], **changes: Any) -> Self:
         """Return the same program with the state that an optimizer found for it."""
         return replace(self, state=state, **changes)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write it as JSON that `dspex.load` reads, and DSPy's own `load` too; blocks while a worker gives its state.
+
+        The file holds no LM, key or endpoint; of a module of yours it holds what its predictors have.
+
+        Raises:
+            SettingsError: no file can hold the program.
+        """
+        from ..files.saved_file import write  # with the workers' answers, which native calls do not need
+        from ..worker.program_document import program_document
+        from ..worker.saved_demos import dumped
+
+        self.require_savable()
+        saved = dumped(self)
+        write(path, program_document(self, saved.state, saved.versions, {}))
+
+    def require_savable(self) -> None:
+        """Check that a file can hold it: a strategy's raises."""
 
     # -- natively ------------------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from ...errors import DspexError, JournalError
 from ...lm.record import LM
 from ..calling.program import Program
 from ..saving.optimized import Optimized
-from ..saving.saved_demos import state_with_demos
+from ..worker.saved_demos import state_with_demos
 from .checked_optimization import CheckedOptimization
 from .held_out_test import plain_testset
 

@@ -8,15 +8,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, Literal, Self, Unpack, overload
 
-from dspex_worker.saved_state import kept_config, stray_options
-
 from ...errors import SettingsError
 from ...lm.given_lms import takes_lms
-from ...signatures.wire_form import signature_to_wire
 from ...types.prediction import Prediction, S_co
 from ..calling.program import Program
-from ..files.saved_adapter import adapter_to_file
-from ..files.saved_file import FORMAT, dspys_versions, write
+from ..files.saved_file import write
 from ..options.program_options import ProgramOptions
 from ..reports.job_facts import JobFacts
 from ..reports.report_page import report_page
@@ -25,8 +21,8 @@ from ..reports.score_plot import plot_scores
 from ..reports.trial_history import as_history_frame, history_rows
 from ..scores.program_comparison import ProgramComparison
 from ..scores.score_verdict import score_verdict
-from ..strategies import STRATEGIES
-from .saved_demos import state_with_demos
+from ..worker.program_document import program_document
+from ..worker.saved_demos import state_with_demos
 
 _WITHHELD = ("demos", "fields")  # of a trial, in a file: there may be many
 
@@ -144,26 +140,8 @@ class Optimized(Generic[S_co]):
         Raises:
             SettingsError: no file can hold the program.
         """
-        program = self.program
-        if program.module in STRATEGIES:
-            raise SettingsError(
-                f"{program.module} asks in a way that a file cannot hold (its functions are this process's): save the "
-                f"program that it asks, and put it into the strategy again when it is loaded.",
-                key="program",
-            )
-        versions = {key: str(value) for key, value in self.versions.items() if value is not None}
-        withheld = [*stray_options(program.module, program.options), *program.withheld]
-        own = {
-            "format": FORMAT,
-            "module": program.name_shown,
-            "signature": None if program.is_open else signature_to_wire(program.signature),
-            "tool_names": [tool.name for tool in program.tools],
-            "options": {name: value for name, value in program.options.items() if name not in withheld},
-            "withheld": withheld,
-            "config": kept_config(program.config),
-            **adapter_to_file(program.adapter),
-            "use_native_function_calling": program.use_native_function_calling,
-            "prefix_sha256": program.prefix_sha256,
+        self.program.require_savable()
+        facts = {
             "score": self.score,
             "baseline_score": self.baseline_score,
             "found_score": self.found_score,
@@ -173,10 +151,8 @@ class Optimized(Generic[S_co]):
                 {name: value for name, value in trial.items() if name not in _WITHHELD} for trial in self.trials
             ],
             "optimizer": self.optimizer,
-            "versions": versions,
         }
-        metadata = {"dependency_versions": dspys_versions(versions), "dspex": own}
-        return {**state_with_demos(program), "metadata": metadata}
+        return program_document(self.program, state_with_demos(self.program), self.versions, facts)
 
     def __repr__(self) -> str:
         return f"<optimized {self.program!r}, score {self.score} (baseline {self.baseline_score}){self._warning}>"

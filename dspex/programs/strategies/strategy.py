@@ -68,6 +68,14 @@ class Strategy(Program):
         shared = {name: getattr(self, name) for name in _OWN}
         return dataclasses.replace(self.asked or Program(self.inner_module, self.signature), **shared)
 
+    def require_savable(self) -> None:
+        """Raise: what repeats or chooses is a function of this process."""
+        raise SettingsError(
+            f"{self.module} asks in a way that a file cannot hold (its functions are this process's): save the "
+            f"program that it asks, and put it into the strategy again when it is loaded.",
+            key="program",
+        )
+
     def attempts(self, inputs: Mapping[str, Any]) -> Loop:
         """Return the loop over the checked inputs."""
         raise NotImplementedError

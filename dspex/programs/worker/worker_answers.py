@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dspex_worker.types import nested_values
@@ -60,10 +61,18 @@ def returned(reply: dict[str, Any], worker: str, packages: Collection[str] = ())
         raise ProtocolError(f"Worker {worker} answered 'run' with an impossible 'value': {error}.") from error
 
 
-def state(value: Any, worker: str) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class SavedState:
+    """A program's state as DSPy saves it, and the versions of what saved it."""
+
+    state: dict[str, Any]
+    versions: dict[str, Any]
+
+
+def state(value: Any, worker: str) -> SavedState:
     """Return the answer to a `state_of`, checked by the rules of files."""
-    found: dict[str, Any] = checked_state(_checked("state_of", value, worker, {"state": _is_map})["state"])
-    return found
+    found = _checked("state_of", value, worker, {"state": _is_map, "versions": _is_map})
+    return SavedState(checked_state(found["state"]), found["versions"])
 
 
 def describes(value: Any, worker: str) -> dict[str, Any]:

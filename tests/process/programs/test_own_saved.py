@@ -11,7 +11,7 @@ import dspy
 import pytest
 
 import dspex
-from dspex.errors import InvalidInput, UnknownName
+from dspex.errors import InvalidInput, SettingsError, UnknownName
 from dspex.testing import FakeLM
 from tests.support.programs import own_programs
 
@@ -206,3 +206,40 @@ def test_an_agent_is_loaded_with_its_tools(how: dict[str, Any], lm: FakeLM, tmp_
     assert [tool.name for tool in loaded.program.tools] == ["search", "look_up"]
     assert dspex.load(path, program=agent).program.tools == agent.tools
     assert not lm.requests
+
+
+def test_any_program_is_saved_as_it_is(how: dict[str, Any], lm: FakeLM, tmp_path: Path) -> None:
+    """process: without an optimization; by this and by DSPy it is loaded and asks the same, and nothing is paid."""
+
+    def asked_by(call: Any, **inputs: Any) -> list[Any]:
+        before = len(lm.requests)
+        call(**inputs)
+        return [request.messages for request in lm.requests[before:]]
+
+    def search(query: str) -> str:
+        """Search."""
+        return query
+
+    demos = [{"question": "from the demos?", "answer": "yes"}]
+    module = dspex.module(own_programs.MultiHop, hops=1, **how)
+    saved = {
+        "predict": (dspex.predictor("predict", "question -> answer", demos=demos, **how), {}),
+        "module": (module, {"program": module}),
+        "agent": (dspex.react("question -> answer", tools=[search], **how), {"tools": [search]}),
+    }
+    for name, (program, _) in saved.items():
+        program.save(tmp_path / f"{name}.json")
+    assert not lm.requests
+    for name, (program, given) in saved.items():
+        loaded = dspex.load(tmp_path / f"{name}.json", **given, **how)
+        if name != "agent":
+            assert asked_by(loaded.using(rollout_id=1), question="q") == asked_by(program, question="q") != []
+        assert loaded.score is None and loaded.program.tools == program.tools
+    assert "from the demos?" in str(lm.requests[0].messages)
+    for plain, name in ((dspy.Predict("question -> answer"), "predict"), (own_programs.MultiHop(hops=1), "module")):
+        plain.load(str(tmp_path / f"{name}.json"))
+        with dspy.context(lm=dspy.LM("openai/fake", api_base=lm.lm.api_base, api_key=lm.lm.api_key, cache=False)):
+            assert asked_by(plain, question="other") == asked_by(saved[name][0], question="other")
+    with pytest.raises(SettingsError, match="save the program that it asks"):
+        dspex.best_of_n("question -> answer", reward_fn=lambda inputs, out: 1.0, N=2, **how).save(tmp_path / "no.json")
+    assert not (tmp_path / "no.json").exists()

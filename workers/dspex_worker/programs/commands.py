@@ -135,8 +135,8 @@ class Programs:
         return self.built(ctx, spec).describe()
 
     def state_of(self, ctx: Context, spec: Spec) -> dict[str, Any]:
-        """Return the state of a program, with its demos, as DSPy saves it: {"state"}."""
-        return {"state": dump_state(self.built(ctx, spec).program)}
+        """Return a program's state with its demos, as DSPy saves it, and what saved it: {"state", "versions"}."""
+        return {"state": dump_state(self.built(ctx, spec).program), "versions": versions()}
 
     def built(self, ctx: Context, spec: Spec, lm: Record | None = None, adapter: Adapter = None) -> BuiltProgram:
         """Return a program; a constructor of the user's runs with DSPy configured as for the call."""
