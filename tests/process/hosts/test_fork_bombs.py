@@ -29,6 +29,8 @@ def refused(function):
         function()
     except dspex.errors.WorkerBootError as error:
         tell(refused=str(error), printed=error.stderr_tail)
+    except dspex.errors.PoolUnhealthy as error:  # it had tried often enough before the call
+        tell(refused=str(error), printed="")
     except BaseException as error:
         tell(raised=type(error).__name__)
         raise

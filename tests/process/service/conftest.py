@@ -28,7 +28,7 @@ def supervisor() -> Iterator[Supervisor]:
     """Two workers of the faults bridge, four calls each."""
     pool = PoolConfig("faults", bridge="faults", size=2, concurrency=4, stop_grace=1.0)
     with Supervisor(pools=[pool]) as running:
-        yield running.wait_ready()
+        yield running.wait_ready(all=True)
 
 
 @pytest.fixture

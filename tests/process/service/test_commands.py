@@ -26,10 +26,14 @@ def supervisor() -> Iterator[Supervisor]:
         yield running.wait_ready()
 
 
+def phases(supervisor: Supervisor) -> list[str]:
+    return [row["phase"] for row in supervisor.stats()["faults"]["workers"]]
+
+
 @pytest.fixture
 def service(supervisor: Supervisor, folder: Path) -> Iterator[Service]:
     with Service(supervisor) as running:
-        eventually(lambda: len(supervisor.stats()["faults"]["workers"]) == 2, what="calm")
+        eventually(lambda: phases(supervisor) == ["ready", "ready"], what="calm")
         yield running
 
 
